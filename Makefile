@@ -1,0 +1,51 @@
+# Tidemill. `make help` lists the targets.
+
+GO      ?= go
+BIN     := bin/broker
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+LINT     = $(CURDIR)/bin/golangci-lint
+SEEDS   ?= 200000
+FUZZTIME ?= 20s
+
+.PHONY: help run build test e2e sim lint fuzz bench clean FORCE
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
+
+run: build ## run one broker on its embedded default: Kafka on 127.0.0.1:9092, data in ./broker-data
+	$(BIN)
+
+build: ## build bin/broker
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/broker
+
+test: ## unit, property, simulation and contract tests under the race detector (needs Go alone)
+	$(GO) test -race -timeout 20m ./...
+
+e2e: build ## real clients: Kafka Connect, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
+	./e2e/setup.sh
+	cd e2e && $(GO) test -count=1 -timeout 50m -v ./...
+
+sim: ## the log under many more seeds: make sim SEEDS=1000000, or SEED=42 to replay one
+	TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 60m ./wal/... -run Sim -v
+
+lint: $(LINT) ## gofmt, vet, golangci-lint
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	cd e2e && $(GO) vet ./...
+	$(LINT) run ./...
+
+$(LINT): internal/tools/lint/go.mod
+	cd internal/tools/lint && $(GO) build -o $(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep ^Fuzz); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+bench: ## Go benchmarks of the produce and storage paths
+	$(GO) test -run '^$$' -bench . -benchmem ./protocol/... ./wal/... ./partition/... ./objectstore/...
+
+clean: ## remove what was built
+	rm -rf bin
