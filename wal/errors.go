@@ -1,0 +1,26 @@
+package wal
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Outcomes on which callers act differently. Test with errors.Is.
+var (
+	// ErrFenced: a slot of this life holds something foreign, so its log has ended (W6). Drop the whole life: answer
+	// everything above Committed as "not leader" and start again as a new life.
+	ErrFenced = errors.New("wal: life is fenced")
+	// ErrClosed: the writer takes no more entries, because Close was called or Run ended.
+	ErrClosed = errors.New("wal: writer is closed")
+	// ErrCorrupt: bytes are not what their format demands. Read again; if that does not help, quarantine the object.
+	ErrCorrupt = errors.New("wal: corrupt object")
+	// ErrQuarantine: a log cannot be judged, because a slot is damaged, foreign or missing where it must exist (S3). It
+	// is never taken for the end of the log: a person has to look.
+	ErrQuarantine = errors.New("wal: log needs a person")
+	// ErrStale: the registry's state moved on since the caller read it. Load again.
+	ErrStale = errors.New("wal: stream state has changed")
+)
+
+func corruptf(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
+}

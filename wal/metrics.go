@@ -1,0 +1,63 @@
+package wal
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Metrics are the writer's. A nil *Metrics counts nothing.
+type Metrics struct {
+	slots     prometheus.Counter
+	bytes     prometheus.Counter
+	puts      prometheus.Counter
+	retries   prometheus.Counter
+	conflicts prometheus.Counter
+	alarms    prometheus.Counter
+	latency   prometheus.Histogram
+	window    prometheus.Gauge
+	open      prometheus.Gauge
+	stalled   prometheus.Gauge
+}
+
+// NewMetrics registers the writer's metrics with r.
+func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "tidemill_wal_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "tidemill_wal_" + name, Help: help})
+	}
+	m := &Metrics{
+		slots:     counter("slots_committed_total", "Slots that are durable together with all slots before them."),
+		bytes:     counter("slot_bytes_committed_total", "Bytes of committed slot objects."),
+		puts:      counter("put_attempts_total", "Attempts to store a slot."),
+		retries:   counter("put_retries_total", "Attempts to store a slot after an earlier one of unknown outcome."),
+		conflicts: counter("put_conflicts_total", "Slots whose key was taken and whose header was read to learn by whom."),
+		alarms:    counter("alarms_total", "Answers of the store that no correct store gives."),
+		latency: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tidemill_wal_commit_seconds", Help: "Time from the first batch of a slot to its commit.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .2, .4, .8, 1.6, 3.2, 6.4, 30},
+		}),
+		window:  gauge("window_slots", "Slots sent and not yet committed."),
+		open:    gauge("open_bytes", "Bytes appended and not yet cut into a slot."),
+		stalled: gauge("stalled", "1 while the oldest slot is unresolved for too long."),
+	}
+	for _, c := range []prometheus.Collector{
+		m.slots, m.bytes, m.puts, m.retries, m.conflicts, m.alarms, m.latency, m.window, m.open, m.stalled,
+	} {
+		if err := r.Register(c); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+func (m *Metrics) committed(s *Slot, took time.Duration) {
+	if m == nil {
+		return
+	}
+	m.slots.Inc()
+	m.bytes.Add(float64(len(s.Object)))
+	m.latency.Observe(took.Seconds())
+}

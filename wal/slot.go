@@ -1,0 +1,173 @@
+package wal
+
+import (
+	"hash/crc32"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// maxSlotBytes bounds an object: positions are 32 bits wide, and half of that leaves room for sums.
+const maxSlotBytes = 1 << 31
+
+// slotEncoder lays entries out as slots of one life. It is owned by one goroutine; its scratch space is reused.
+type slotEncoder struct {
+	cluster Cluster
+	life    Life
+	// prev is the digest of the slot encoded last.
+	prev Digest
+	// last is where each partition's previous chunk lies.
+	last map[protocol.PartitionID]int64
+
+	index map[chunkRun]int32
+	run   []int32
+	fill  []uint32
+}
+
+// chunkRun tells which entries share a chunk: a chunk has one leader epoch.
+type chunkRun struct {
+	partition protocol.PartitionID
+	epoch     int32
+}
+
+func newSlotEncoder(c Cluster, l Life) slotEncoder {
+	return slotEncoder{
+		cluster: c, life: l,
+		last:  map[protocol.PartitionID]int64{},
+		index: map[chunkRun]int32{},
+	}
+}
+
+// data encodes entries as slot seq. Batches of one partition become one chunk, in their order.
+func (e *slotEncoder) data(seq int64, entries []Entry) (object []byte, chunks []Chunk, h Header) {
+	chunks = e.plan(seq, entries)
+	pos := uint32(HeaderLen)
+	e.fill = e.fill[:0]
+	for i := range chunks {
+		chunks[i].Pos = pos
+		e.fill = append(e.fill, pos)
+		pos += chunks[i].Len
+	}
+	h = Header{
+		Cluster: e.cluster, Life: e.life, Seq: seq, Kind: KindData, Prev: e.prev,
+		BodyLen: pos - HeaderLen, DirPos: pos, DirLen: uint32(len(chunks)) * chunkLen, DirCount: uint32(len(chunks)),
+	}
+	object = make([]byte, h.DirPos+h.DirLen)
+	for i := range entries {
+		r := e.run[i]
+		e.fill[r] += uint32(copy(object[e.fill[r]:], entries[i].Data))
+	}
+	for i := range chunks {
+		c := &chunks[i]
+		c.CRC = crc32.Checksum(object[c.Pos:c.Pos+c.Len], castagnoli)
+		c.put(object[int(h.DirPos)+i*chunkLen:])
+	}
+	h.put(object)
+	h.finish(object)
+	e.prev = h.Digest
+	return object, chunks, h
+}
+
+// plan groups entries into chunks without positions and remembers in run which entry goes where.
+func (e *slotEncoder) plan(seq int64, entries []Entry) []Chunk {
+	clear(e.index)
+	e.run = e.run[:0]
+	var chunks []Chunk
+	for i := range entries {
+		en := &entries[i]
+		key := chunkRun{en.Partition, en.LeaderEpoch}
+		r, known := e.index[key]
+		if !known {
+			r = int32(len(chunks))
+			e.index[key] = r
+			prev, ok := e.last[en.Partition]
+			if !ok {
+				prev = -1
+			}
+			e.last[en.Partition] = seq
+			chunks = append(chunks, Chunk{
+				Partition: en.Partition, LeaderEpoch: en.LeaderEpoch, BaseOffset: en.BaseOffset, PrevSlot: prev,
+				MaxTimestamp: en.MaxTimestamp,
+			})
+		}
+		c := &chunks[r]
+		c.LastOffset = en.LastOffset
+		c.MaxTimestamp = max(c.MaxTimestamp, en.MaxTimestamp)
+		c.Len += uint32(len(en.Data))
+		e.run = append(e.run, r)
+	}
+	return chunks
+}
+
+// close encodes the owner's CLOSE as slot seq (W8).
+func (e *slotEncoder) close(seq int64) ([]byte, Header) {
+	return encodeEnd(Header{Cluster: e.cluster, Life: e.life, Seq: seq, Kind: KindClose, Prev: e.prev})
+}
+
+// encodeEnd encodes a Seal or Close.
+func encodeEnd(h Header) ([]byte, Header) {
+	h.DirPos = HeaderLen
+	h.Author = fitText(h.Author, authorMax)
+	object := make([]byte, HeaderLen)
+	h.put(object)
+	h.finish(object)
+	return object, h
+}
+
+// DecodeSlot decodes a whole slot object and verifies all of it: header, digest, directory, and the checksum of every
+// chunk. It takes time and memory linear in len(object). Errors wrap ErrCorrupt.
+func DecodeSlot(object []byte) (Header, []Chunk, error) {
+	h, err := DecodeHeader(object)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	if uint64(len(object)) != uint64(h.DirPos)+uint64(h.DirLen) || len(object) > maxSlotBytes {
+		return Header{}, nil, corruptf("slot %d has %d bytes, its header says %d+%d", h.Seq, len(object), h.DirPos, h.DirLen)
+	}
+	dir := object[h.DirPos:]
+	if got := slotDigest(object[:HeaderLen], dir); got != h.Digest {
+		return Header{}, nil, corruptf("slot %d: digest is %x, want %x", h.Seq, got, h.Digest)
+	}
+	chunks, err := decodeDirectory(&h, dir)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	for i := range chunks {
+		c := &chunks[i]
+		if err := c.Check(object[c.Pos : c.Pos+c.Len]); err != nil {
+			return Header{}, nil, err
+		}
+	}
+	return h, chunks, nil
+}
+
+// decodeDirectory decodes the chunks, which must fill the body without a gap.
+func decodeDirectory(h *Header, dir []byte) ([]Chunk, error) {
+	if h.DirCount == 0 {
+		return nil, nil
+	}
+	chunks := make([]Chunk, 0, h.DirCount)
+	seen := make(map[protocol.PartitionID]int64, h.DirCount)
+	pos := uint64(HeaderLen)
+	for b := dir; len(b) > 0; b = b[chunkLen:] {
+		c, err := decodeChunk(b[:chunkLen], h.Seq)
+		if err != nil {
+			return nil, err
+		}
+		last, again := seen[c.Partition]
+		switch {
+		case uint64(c.Pos) != pos || pos+uint64(c.Len) > uint64(h.DirPos):
+			return nil, corruptf("chunk of %s lies at %d+%d, want %d", c.Partition, c.Pos, c.Len, pos)
+		case again != (c.PrevSlot == h.Seq):
+			return nil, corruptf("chunk of %s in slot %d names slot %d as its predecessor", c.Partition, h.Seq, c.PrevSlot)
+		case again && c.BaseOffset <= last:
+			return nil, corruptf("chunk of %s goes back from offset %d to %d", c.Partition, last, c.BaseOffset)
+		}
+		seen[c.Partition] = c.LastOffset
+		pos += uint64(c.Len)
+		chunks = append(chunks, c)
+	}
+	if pos != uint64(h.DirPos) {
+		return nil, corruptf("chunks end at %d, the directory begins at %d", pos, h.DirPos)
+	}
+	return chunks, nil
+}
