@@ -1,0 +1,59 @@
+// Package server accepts connections and keeps the order of requests and responses on each of them.
+//
+// It knows frames and their order, and no request but one fact: produces may overlap produces. Invariants: responses are
+// written in the order of their requests; a request that is not a produce starts when all earlier responses are written,
+// and those behind it wait (A2); no byte of a body is read before its Budget admits it (D11); at most one goroutine belongs
+// to an idle connection.
+package server
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// A Handler answers requests. Handle is called from the connection's reader goroutine, in the order of arrival, and must
+// call done exactly once, from any goroutine, during the call or after it. It must not block for a produce, as the requests
+// behind it would not be read. ctx ends when the connection closes or the server drains; done is still to be called
+// then. A panic in Handle closes the connection.
+type Handler interface {
+	Handle(ctx context.Context, c *Conn, r *Request, done func(Response))
+}
+
+// A Request is one request as it came. It and what aliases its Body are valid until its done was called and the response,
+// with everything in Response.Buffers, was written.
+type Request struct {
+	Header protocol.Header
+	// Body is what follows the header. An ApiVersions request of an unknown version is passed on like any other: the handler
+	// answers it with a version 0 body (A3).
+	Body []byte
+	// Received is when the frame was complete.
+	Received time.Time
+}
+
+// A Response is what a handler makes of a request.
+type Response struct {
+	// Buffers is the whole frame, with its size. The server owns the slice afterwards, and reads the bytes until Release.
+	Buffers net.Buffers
+	// Close closes the connection after the response was written, or at once if Buffers is empty (A7, A8).
+	Close bool
+	// Silent means that there is no response: a produce with acks=0 (A8).
+	Silent bool
+	// Release, if set, is called exactly once when Buffers is no longer read, whether it was written or not.
+	Release func()
+}
+
+// Limits are the settings that may change while the server runs. Methods are called often and from any goroutine.
+type Limits interface {
+	// MaxConnections bounds all connections together; 0 means no bound.
+	MaxConnections() int
+	// MaxConnectionsPerIP bounds the connections from one address; 0 means no bound.
+	MaxConnectionsPerIP(ip netip.Addr) int
+	// IdleTimeout is connections.max.idle.ms; 0 means never.
+	IdleTimeout() time.Duration
+	// MaxRequestBytes is socket.request.max.bytes.
+	MaxRequestBytes() int
+}
