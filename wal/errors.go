@@ -24,3 +24,22 @@ var (
 func corruptf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
 }
+
+// A FencedError says what was found in the slot that ended the life. It wraps ErrFenced.
+type FencedError struct {
+	Seq int64
+	// Found is the header of the foreign object, zero if Cause says why there is none.
+	Found Header
+	Cause error
+}
+
+// Error describes the foreign slot.
+func (e *FencedError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%v: slot %d is unreadable: %v", ErrFenced, e.Seq, e.Cause)
+	}
+	return fmt.Sprintf("%v: slot %d holds a %v of life %s by %q", ErrFenced, e.Seq, e.Found.Kind, e.Found.Life, e.Found.Author)
+}
+
+// Unwrap returns ErrFenced and the cause.
+func (e *FencedError) Unwrap() []error { return []error{ErrFenced, e.Cause} }

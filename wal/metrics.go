@@ -61,3 +61,38 @@ func (m *Metrics) committed(s *Slot, took time.Duration) {
 	m.bytes.Add(float64(len(s.Object)))
 	m.latency.Observe(took.Seconds())
 }
+
+func (m *Metrics) put(attempt int) {
+	if m == nil {
+		return
+	}
+	m.puts.Inc()
+	if attempt > 1 {
+		m.retries.Inc()
+	}
+}
+
+func (m *Metrics) conflict() {
+	if m != nil {
+		m.conflicts.Inc()
+	}
+}
+
+func (m *Metrics) alarm() {
+	if m != nil {
+		m.alarms.Inc()
+	}
+}
+
+func (m *Metrics) state(window int, open int64, stalled bool) {
+	if m == nil {
+		return
+	}
+	m.window.Set(float64(window))
+	m.open.Set(float64(open))
+	if stalled {
+		m.stalled.Set(1)
+	} else {
+		m.stalled.Set(0)
+	}
+}

@@ -44,6 +44,7 @@ func (o Options) withDefaults() Options {
 	if o.SlotBytes <= 0 {
 		o.SlotBytes = 8 << 20 // 128 PUTs per GB, within the 150 of the design's limits
 	}
+	o.SlotBytes = min(o.SlotBytes, maxEntryBytes)
 	if o.FlushInterval <= 0 {
 		o.FlushInterval = 100 * time.Millisecond
 	}

@@ -9,6 +9,9 @@ import (
 // maxSlotBytes bounds an object: positions are 32 bits wide, and half of that leaves room for sums.
 const maxSlotBytes = 1 << 31
 
+// maxEntryBytes bounds one batch, far above what a produce request may hold.
+const maxEntryBytes = 1 << 30
+
 // slotEncoder lays entries out as slots of one life. It is owned by one goroutine; its scratch space is reused.
 type slotEncoder struct {
 	cluster Cluster
@@ -18,22 +21,16 @@ type slotEncoder struct {
 	// last is where each partition's previous chunk lies.
 	last map[protocol.PartitionID]int64
 
-	index map[chunkRun]int32
+	index map[protocol.PartitionID]int32
 	run   []int32
 	fill  []uint32
-}
-
-// chunkRun tells which entries share a chunk: a chunk has one leader epoch.
-type chunkRun struct {
-	partition protocol.PartitionID
-	epoch     int32
 }
 
 func newSlotEncoder(c Cluster, l Life) slotEncoder {
 	return slotEncoder{
 		cluster: c, life: l,
 		last:  map[protocol.PartitionID]int64{},
-		index: map[chunkRun]int32{},
+		index: map[protocol.PartitionID]int32{},
 	}
 }
 
@@ -67,27 +64,19 @@ func (e *slotEncoder) data(seq int64, entries []Entry) (object []byte, chunks []
 	return object, chunks, h
 }
 
-// plan groups entries into chunks without positions and remembers in run which entry goes where.
+// plan groups entries into chunks without positions and remembers in run which entry goes where. A partition gets a
+// second chunk when its leader epoch changes (a chunk has one) or its offsets go back (for its reader to judge).
 func (e *slotEncoder) plan(seq int64, entries []Entry) []Chunk {
 	clear(e.index)
 	e.run = e.run[:0]
 	var chunks []Chunk
 	for i := range entries {
 		en := &entries[i]
-		key := chunkRun{en.Partition, en.LeaderEpoch}
-		r, known := e.index[key]
-		if !known {
+		r, known := e.index[en.Partition]
+		if !known || chunks[r].LeaderEpoch != en.LeaderEpoch || en.BaseOffset <= chunks[r].LastOffset {
 			r = int32(len(chunks))
-			e.index[key] = r
-			prev, ok := e.last[en.Partition]
-			if !ok {
-				prev = -1
-			}
-			e.last[en.Partition] = seq
-			chunks = append(chunks, Chunk{
-				Partition: en.Partition, LeaderEpoch: en.LeaderEpoch, BaseOffset: en.BaseOffset, PrevSlot: prev,
-				MaxTimestamp: en.MaxTimestamp,
-			})
+			chunks = append(chunks, e.newChunk(seq, en))
+			e.index[en.Partition] = r
 		}
 		c := &chunks[r]
 		c.LastOffset = en.LastOffset
@@ -96,6 +85,18 @@ func (e *slotEncoder) plan(seq int64, entries []Entry) []Chunk {
 		e.run = append(e.run, r)
 	}
 	return chunks
+}
+
+func (e *slotEncoder) newChunk(seq int64, en *Entry) Chunk {
+	prev, ok := e.last[en.Partition]
+	if !ok {
+		prev = -1
+	}
+	e.last[en.Partition] = seq
+	return Chunk{
+		Partition: en.Partition, LeaderEpoch: en.LeaderEpoch, BaseOffset: en.BaseOffset, PrevSlot: prev,
+		MaxTimestamp: en.MaxTimestamp,
+	}
 }
 
 // close encodes the owner's CLOSE as slot seq (W8).
@@ -146,23 +147,20 @@ func decodeDirectory(h *Header, dir []byte) ([]Chunk, error) {
 		return nil, nil
 	}
 	chunks := make([]Chunk, 0, h.DirCount)
-	seen := make(map[protocol.PartitionID]int64, h.DirCount)
+	seen := make(map[protocol.PartitionID]bool, h.DirCount)
 	pos := uint64(HeaderLen)
 	for b := dir; len(b) > 0; b = b[chunkLen:] {
 		c, err := decodeChunk(b[:chunkLen], h.Seq)
 		if err != nil {
 			return nil, err
 		}
-		last, again := seen[c.Partition]
 		switch {
 		case uint64(c.Pos) != pos || pos+uint64(c.Len) > uint64(h.DirPos):
 			return nil, corruptf("chunk of %s lies at %d+%d, want %d", c.Partition, c.Pos, c.Len, pos)
-		case again != (c.PrevSlot == h.Seq):
+		case seen[c.Partition] != (c.PrevSlot == h.Seq):
 			return nil, corruptf("chunk of %s in slot %d names slot %d as its predecessor", c.Partition, h.Seq, c.PrevSlot)
-		case again && c.BaseOffset <= last:
-			return nil, corruptf("chunk of %s goes back from offset %d to %d", c.Partition, last, c.BaseOffset)
 		}
-		seen[c.Partition] = c.LastOffset
+		seen[c.Partition] = true
 		pos += uint64(c.Len)
 		chunks = append(chunks, c)
 	}
