@@ -13,6 +13,9 @@ type HedgeOptions struct {
 	// DelayMin is the least wait before a second attempt; the wait is otherwise the 95th percentile of recent first
 	// attempts of the same operation. Default 150 ms: below that a store is merely busy, and asking twice adds load.
 	DelayMin time.Duration
+	// ConflictWait is how long a Put that met a conflict waits for its sibling to say that the object is its own. The
+	// default, 50 ms, is about what the caller's read costs that a conflict otherwise asks for.
+	ConflictWait time.Duration
 	// ExtraMax bounds second attempts as a fraction of first ones. Default 0.05.
 	ExtraMax float64
 	// ErrorsMax is the fraction of failing attempts above which no second ones are sent, because a store in trouble
@@ -23,6 +26,7 @@ type HedgeOptions struct {
 // hedged sends a late second attempt through another Store. See Hedge.
 type hedged struct {
 	first, second Store
+	conflictWait  time.Duration
 	budget        hedgeBudget
 	put, get, at  hedgeWindow
 }
@@ -34,9 +38,10 @@ type hedged struct {
 // A loser is cancelled and waited for, so that no argument is kept after return. List and Delete go to first alone.
 func Hedge(first, second Store, o HedgeOptions) Store {
 	o.DelayMin = cmp.Or(o.DelayMin, 150*time.Millisecond)
+	o.ConflictWait = cmp.Or(o.ConflictWait, 50*time.Millisecond)
 	o.ExtraMax = cmp.Or(o.ExtraMax, 0.05)
 	o.ErrorsMax = cmp.Or(o.ErrorsMax, 0.01)
-	h := &hedged{first: first, second: second}
+	h := &hedged{first: first, second: second, conflictWait: o.ConflictWait}
 	h.budget.extraMax, h.budget.errorsMax = o.ExtraMax, o.ErrorsMax
 	h.put.delayMin, h.get.delayMin, h.at.delayMin = o.DelayMin, o.DelayMin, o.DelayMin
 	return h
@@ -111,7 +116,7 @@ func (h *hedged) race(ctx context.Context, w *hedgeWindow, settled func(error) b
 		b = second(ctxB)
 		h.budget.count(!failed(b) || ctxB.Err() != nil)
 		if settled(b) {
-			cancelA()
+			h.dismiss(b, cancelA)
 		}
 	})
 	a = first(ctxA)
@@ -123,10 +128,20 @@ func (h *hedged) race(ctx context.Context, w *hedgeWindow, settled func(error) b
 		return a, nil, false
 	}
 	if settled(a) {
-		cancelB()
+		h.dismiss(a, cancelB)
 	}
 	<-ended
 	return a, b, ran
+}
+
+// dismiss ends the sibling of an attempt that settled with err: at once, but after a conflict it may still claim the
+// object.
+func (h *hedged) dismiss(err error, cancel func()) {
+	if errors.Is(err, ErrConflict) {
+		time.AfterFunc(h.conflictWait, cancel)
+		return
+	}
+	cancel()
 }
 
 // settledPut reports that a sibling can teach nothing more: stored, or taken.

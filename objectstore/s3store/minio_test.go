@@ -1,0 +1,82 @@
+package s3store_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/tidemill/tidemill/internal/miniotest"
+	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/objectstore/s3store"
+	"github.com/tidemill/tidemill/objectstore/storetest"
+)
+
+func configOf(m *miniotest.Server) s3store.Config {
+	return s3store.Config{
+		Bucket: m.Bucket, Prefix: "a/prefix", Endpoint: m.Endpoint, Region: "us-east-1", PathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(m.AccessKey, m.SecretKey, ""),
+	}
+}
+
+func open(t testing.TB, c s3store.Config) *s3store.Store {
+	t.Helper()
+	s, err := s3store.Open(t.Context(), c)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	return s
+}
+
+func TestMinIO(t *testing.T) {
+	m := miniotest.Start(t)
+	s := open(t, configOf(m))
+	if got := s.Checksums(); got != s3store.Header {
+		t.Errorf("checksums: got %q, want %q", got, s3store.Header)
+	}
+	t.Run("contract", func(t *testing.T) {
+		storetest.Run(t, func(*testing.T) objectstore.Store { return s })
+	})
+	t.Run("contract of the hedged pair", func(t *testing.T) {
+		second := s.Second()
+		t.Cleanup(func() { _ = second.Close() })
+		// With the least delay nearly every request is sent twice; the contract must not notice.
+		o := objectstore.HedgeOptions{DelayMin: 1, ConflictWait: 10 * time.Second, ExtraMax: 1, ErrorsMax: 1}
+		storetest.Run(t, func(*testing.T) objectstore.Store { return objectstore.Hedge(s, second, o) })
+	})
+	t.Run("probe", func(t *testing.T) {
+		if err := objectstore.Probe(t.Context(), s); err != nil {
+			t.Errorf("probe: %v", err)
+		}
+	})
+	t.Run("open errors", func(t *testing.T) { testOpenErrors(t, m) })
+}
+
+func testOpenErrors(t *testing.T, m *miniotest.Server) {
+	for _, c := range []struct {
+		name   string
+		change func(*s3store.Config)
+		want   error
+		text   string
+	}{
+		{"no such bucket", func(c *s3store.Config) { c.Bucket = "elsewhere" }, objectstore.ErrNoBucket, "no such bucket: create it"},
+		{"wrong secret", func(c *s3store.Config) {
+			c.Credentials = credentials.NewStaticCredentialsProvider(m.AccessKey, "wrong", "")
+		}, objectstore.ErrDenied, "AWS_SECRET_ACCESS_KEY"},
+		{"unknown key", func(c *s3store.Config) {
+			c.Credentials = credentials.NewStaticCredentialsProvider("nobody", "wrong", "")
+		}, objectstore.ErrDenied, "AWS_ACCESS_KEY_ID"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			config := configOf(m)
+			c.change(&config)
+			_, err := s3store.Open(t.Context(), config)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("open: got error %v, want %v with %q", err, c.want, c.text)
+			}
+		})
+	}
+}

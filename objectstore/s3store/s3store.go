@@ -1,0 +1,207 @@
+// Package s3store keeps objects in a bucket of any S3 service that creates objects conditionally and atomically.
+//
+// Invariants: a Put is sent once (If-None-Match: *) and never repeated below us, so that a conflict can be told from an
+// own earlier attempt; the service checks each body on its way, by the checksum in a header where it honours that,
+// else by the signature; every attempt has a deadline; a read returns exactly the bytes asked for or fails.
+package s3store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemill/tidemill/objectstore"
+)
+
+// Checksums says how the service verifies a body before it stores it.
+type Checksums string
+
+const (
+	// Header: a CRC-32C in a request header, beside an unsigned payload. Costs next to nothing.
+	Header Checksums = "crc32c header"
+	// Signed: the SHA-256 in the request's signature, about a CPU second per GB, for services that ignore the header.
+	Signed Checksums = "signed payload"
+)
+
+// A Store is an objectstore.Store in a bucket. It is safe for concurrent use.
+type Store struct {
+	config    Config
+	loaded    aws.Config
+	conn      *connection
+	checksums Checksums
+}
+
+var _ objectstore.Store = (*Store)(nil)
+
+// Second returns a Store of the same objects on connections of its own, for objectstore.Hedge. Close it too.
+func (s *Store) Second() *Store {
+	second := *s
+	second.conn = connect(s.config, s.loaded)
+	return &second
+}
+
+// Checksums says how bodies are verified; Open found out.
+func (s *Store) Checksums() Checksums { return s.checksums }
+
+// Close closes idle connections. Requests under way go on.
+func (s *Store) Close() error {
+	s.conn.transport.CloseIdleConnections()
+	return nil
+}
+
+// Put implements objectstore.Store.
+func (s *Store) Put(ctx context.Context, key string, body []byte) error {
+	ended := ctx
+	ctx, cancel := context.WithTimeout(ctx, s.config.PutTimeout)
+	defer cancel()
+	reader := newBodyReader(body)
+	defer reader.detach()
+	input := &s3.PutObjectInput{
+		Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key),
+		Body: reader, ContentLength: aws.Int64(int64(len(body))), IfNoneMatch: aws.String("*"),
+	}
+	options := []func(*s3.Options){}
+	if s.checksums == Header {
+		input.ChecksumCRC32C = aws.String(crc32c(body))
+		options = append(options, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
+	}
+	if _, err := s.conn.once.PutObject(ctx, input, options...); err != nil {
+		return fmt.Errorf("put %s: %w", key, putError(ended, err))
+	}
+	return nil
+}
+
+// Get implements objectstore.Store.
+func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
+	out, err := s.conn.retried.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key)})
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, readError(ctx, err))
+	}
+	defer out.Body.Close()
+	if out.ContentLength == nil || *out.ContentLength < 0 {
+		return nil, fmt.Errorf("get %s: the service does not say the object's length", key)
+	}
+	body := make([]byte, *out.ContentLength)
+	if err := readExactly(out.Body, body); err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, readError(ctx, err))
+	}
+	return body, nil
+}
+
+// ReadAt implements objectstore.Store.
+func (s *Store) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	if off < 0 || len(p) == 0 { // no range header can ask for nothing
+		return s.checkRange(ctx, key, off)
+	}
+	last := off + int64(len(p)) - 1
+	out, err := s.conn.retried.GetObject(ctx, &s3.GetObjectInput{
+		Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key), Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, last)),
+	})
+	if err != nil {
+		return fmt.Errorf("read %s: %d bytes at %d: %w", key, len(p), off, readError(ctx, err))
+	}
+	defer out.Body.Close()
+	var first, end, size int64
+	if _, err := fmt.Sscanf(aws.ToString(out.ContentRange), "bytes %d-%d/%d", &first, &end, &size); err != nil {
+		return fmt.Errorf("read %s: %d bytes at %d: answered with range %q", key, len(p), off, aws.ToString(out.ContentRange))
+	}
+	if size <= last {
+		return fmt.Errorf("read %s: %d bytes at %d of %d: %w", key, len(p), off, size, objectstore.ErrRange)
+	}
+	if first != off || end != last || aws.ToInt64(out.ContentLength) != int64(len(p)) {
+		return fmt.Errorf("read %s: %d bytes at %d: answered with %d bytes at %d", key, len(p), off, aws.ToInt64(out.ContentLength), first)
+	}
+	if err := readExactly(out.Body, p); err != nil {
+		return fmt.Errorf("read %s: %d bytes at %d: %w", key, len(p), off, readError(ctx, err))
+	}
+	return nil
+}
+
+// checkRange answers a read of nothing, or from before the beginning.
+func (s *Store) checkRange(ctx context.Context, key string, off int64) error {
+	out, err := s.conn.retried.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key)})
+	if err != nil {
+		return fmt.Errorf("read %s: %w", key, readError(ctx, err))
+	}
+	if size := aws.ToInt64(out.ContentLength); off < 0 || off > size {
+		return fmt.Errorf("read %s: at %d of %d: %w", key, off, size, objectstore.ErrRange)
+	}
+	return nil
+}
+
+// readExactly fills p from r, which must end there: a body cut short can still come with status 200.
+func readExactly(r io.Reader, p []byte) error {
+	if _, err := io.ReadFull(r, p); err != nil {
+		if errors.Is(err, io.EOF) && len(p) > 0 {
+			return io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	return nil
+}
+
+// List implements objectstore.Store, in pages of up to 1000 objects.
+func (s *Store) List(ctx context.Context, prefix, after string) iter.Seq2[objectstore.Info, error] {
+	return func(yield func(objectstore.Info, error) bool) {
+		input := &s3.ListObjectsV2Input{Bucket: &s.config.Bucket, Prefix: aws.String(s.config.Prefix + prefix)}
+		switch {
+		case strings.HasPrefix(after, prefix):
+			input.StartAfter = aws.String(s.config.Prefix + after)
+		case after > prefix: // and so after every key with prefix; some services refuse to be asked
+			return
+		}
+		last := ""
+		for more := true; more; {
+			out, err := s.conn.retried.ListObjectsV2(ctx, input)
+			if err != nil {
+				yield(objectstore.Info{}, fmt.Errorf("list %s: %w", prefix, readError(ctx, err)))
+				return
+			}
+			for _, o := range out.Contents {
+				key := strings.TrimPrefix(aws.ToString(o.Key), s.config.Prefix)
+				if key <= last {
+					yield(objectstore.Info{}, fmt.Errorf("list %s: the service lists %s after %s: it does not sort", prefix, key, last))
+					return
+				}
+				last = key
+				info := objectstore.Info{Key: key, Size: aws.ToInt64(o.Size), Modified: aws.ToTime(o.LastModified)}
+				if !yield(info, nil) {
+					return
+				}
+			}
+			more = aws.ToBool(out.IsTruncated)
+			input.ContinuationToken = out.NextContinuationToken
+		}
+	}
+}
+
+// deletesMax bounds the requests of one Delete in flight. Single deletes, because the batch call needs a checksum that
+// services disagree about.
+const deletesMax = 8
+
+// Delete implements objectstore.Store.
+func (s *Store) Delete(ctx context.Context, keys ...string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("delete %d objects: %w", len(keys), err)
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(deletesMax)
+	for _, key := range keys {
+		group.Go(func() error {
+			_, err := s.conn.retried.DeleteObject(ctx, &s3.DeleteObjectInput{Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key)})
+			if err = readError(ctx, err); err != nil && !errors.Is(err, objectstore.ErrNotFound) {
+				return fmt.Errorf("delete %s: %w", key, err)
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
