@@ -13,8 +13,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/tidemill/tidemill/coordinator"
 	"github.com/tidemill/tidemill/protocol"
 )
@@ -55,6 +53,9 @@ func DefaultLimits() Limits {
 	}
 }
 
+// defaultShards is Kafka's default of offsets.topic.num.partitions.
+const defaultShards = 50
+
 // Options are the settings and surroundings of a Coordinator.
 type Options struct {
 	Shards  int32                // partitions of __consumer_offsets; 0 means 50
@@ -76,7 +77,17 @@ type Coordinator struct {
 
 // New returns a coordinator that keeps its state in the journal. It serves no shard until Run and Load are called.
 func New(journal coordinator.Journal, o Options) *Coordinator {
-	return &Coordinator{}
+	if o.Shards <= 0 {
+		o.Shards = defaultShards
+	}
+	if o.Limits == nil {
+		o.Limits = DefaultLimits
+	}
+	if o.NewID == nil {
+		o.NewID = newID
+	}
+	machines := func(int32) *machine { return newMachine(o.Limits, o.Topics) }
+	return &Coordinator{o: o, runtime: coordinator.New(journal, machines, o.Runtime)}
 }
 
 // Run serves until ctx ends; then it drops every shard, answers all who wait, and returns nil.
@@ -91,44 +102,4 @@ func (c *Coordinator) Unload(shard int32) { c.runtime.Unload(shard) }
 // Snapshot returns the committed state of a shard.
 func (c *Coordinator) Snapshot(ctx context.Context, shard int32) (coordinator.Snapshot, error) {
 	return c.runtime.Snapshot(ctx, shard)
-}
-
-// OnTopicDeleted removes the offsets that any group has for the topic.
-func (c *Coordinator) OnTopicDeleted(name string, id protocol.TopicID) {}
-
-// JoinGroup handles API key 11. The reply waits for the rebalance.
-func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply func(*kmsg.JoinGroupResponse)) {
-}
-
-// SyncGroup handles API key 14. The reply waits for the leader.
-func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {}
-
-// Heartbeat handles API key 12.
-func (c *Coordinator) Heartbeat(req *kmsg.HeartbeatRequest, reply func(*kmsg.HeartbeatResponse)) {}
-
-// LeaveGroup handles API key 13.
-func (c *Coordinator) LeaveGroup(req *kmsg.LeaveGroupRequest, reply func(*kmsg.LeaveGroupResponse)) {}
-
-// OffsetCommit handles API key 8.
-func (c *Coordinator) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(*kmsg.OffsetCommitResponse)) {
-}
-
-// OffsetFetch handles API key 9.
-func (c *Coordinator) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(*kmsg.OffsetFetchResponse)) {
-}
-
-// OffsetDelete handles API key 47.
-func (c *Coordinator) OffsetDelete(req *kmsg.OffsetDeleteRequest, reply func(*kmsg.OffsetDeleteResponse)) {
-}
-
-// DescribeGroups handles API key 15.
-func (c *Coordinator) DescribeGroups(req *kmsg.DescribeGroupsRequest, reply func(*kmsg.DescribeGroupsResponse)) {
-}
-
-// ListGroups handles API key 16 for the shards that are served here.
-func (c *Coordinator) ListGroups(req *kmsg.ListGroupsRequest, reply func(*kmsg.ListGroupsResponse)) {
-}
-
-// DeleteGroups handles API key 42.
-func (c *Coordinator) DeleteGroups(req *kmsg.DeleteGroupsRequest, reply func(*kmsg.DeleteGroupsResponse)) {
 }

@@ -1,0 +1,89 @@
+package group
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// JoinGroup handles API key 11. The reply waits for the rebalance.
+func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply func(*kmsg.JoinGroupResponse)) {
+	refuse := func(code protocol.ErrorCode) {
+		resp := joinError(req.MemberID, code)
+		resp.Version = req.Version
+		resp.Members = []kmsg.JoinGroupResponseMember{}
+		reply(&resp)
+	}
+	if req.Group == "" {
+		refuse(protocol.CodeInvalidGroupID)
+		return
+	}
+	j := newJoin(req, client, c.o.NewID(), reply)
+	c.submit(ShardOf(req.Group, c.o.Shards),
+		func(m *machine) { m.joinGroup(j) },
+		func(err error) { refuse(codeOf(err)) })
+}
+
+// SyncGroup handles API key 14. The reply waits for the leader.
+func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {
+	refuse := func(code protocol.ErrorCode) {
+		resp := syncError(code)
+		resp.Version, resp.MemberAssignment = req.Version, []byte{}
+		reply(&resp)
+	}
+	switch {
+	case req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil):
+		refuse(protocol.CodeInconsistentGroupProtocol) // G9
+		return
+	case req.Group == "":
+		refuse(protocol.CodeInvalidGroupID)
+		return
+	}
+	w := &syncWaiter{version: req.Version, reply: reply}
+	c.submit(ShardOf(req.Group, c.o.Shards),
+		func(m *machine) { m.syncGroup(req, w) },
+		func(err error) { refuse(syncCode(err)) })
+}
+
+// Heartbeat handles API key 12.
+func (c *Coordinator) Heartbeat(req *kmsg.HeartbeatRequest, reply func(*kmsg.HeartbeatResponse)) {
+	answer := func(code protocol.ErrorCode) {
+		reply(&kmsg.HeartbeatResponse{Version: req.Version, ErrorCode: int16(code)})
+	}
+	if req.Group == "" {
+		answer(protocol.CodeInvalidGroupID)
+		return
+	}
+	fail := func(err error) { answer(heartbeatCode(err)) }
+	c.submit(ShardOf(req.Group, c.o.Shards), func(m *machine) {
+		code := m.heartbeat(req)
+		m.out.Reply(func(err error) {
+			if err != nil {
+				fail(err)
+				return
+			}
+			answer(code)
+		})
+	}, fail)
+}
+
+// LeaveGroup handles API key 13.
+func (c *Coordinator) LeaveGroup(req *kmsg.LeaveGroupRequest, reply func(*kmsg.LeaveGroupResponse)) {
+	resp := &kmsg.LeaveGroupResponse{Version: req.Version, Members: []kmsg.LeaveGroupResponseMember{}}
+	fail := func(code protocol.ErrorCode) {
+		resp.ErrorCode, resp.Members = int16(code), []kmsg.LeaveGroupResponseMember{}
+	}
+	if req.Group == "" {
+		fail(protocol.CodeInvalidGroupID)
+		reply(resp)
+		return
+	}
+	c.replyAll(ShardOf(req.Group, c.o.Shards), func(m *machine) {
+		if req.Version >= 3 {
+			resp.Members = m.leaveGroup(req.Group, req.Members)
+			return
+		}
+		one := m.leaveGroup(req.Group, []kmsg.LeaveGroupRequestMember{{MemberID: req.MemberID}})
+		resp.ErrorCode = one[0].ErrorCode
+	}, fail, func() { reply(resp) })
+}
