@@ -25,19 +25,49 @@ type EntrySynonym struct {
 	Source Source
 }
 
-// DescribeTopic answers for a topic: all keys by name, or only those of names when it is not nil.
+// DescribeTopic answers for a topic: all keys by name, or only those of names when it is not nil. Values are in Kafka's
+// normal form: "+5" was given, "5" is shown.
 func DescribeTopic(topic map[string]string, l Layers, names []string) []Entry {
 	var entries []Entry
 	for _, k := range TopicKeys() {
-		own, set := topic[k.Name]
+		_, set := topic[k.Name]
 		if k.Internal && !set || !wanted(names, k.Name) {
 			continue
 		}
-		e := k.entry(l)
-		e.ReadOnly = false
+		e := k.entry()
+		v := k.show(l.effective(k, topic).text)
+		if set || k.Default != nil {
+			e.Value = v
+		}
+		if k.Synonyms != nil {
+			e.addSynonyms(k, l, k.Synonyms[0].Name)
+		}
 		if set {
-			e.Value, e.Source = &own, SourceTopic
-			e.Synonyms = slices.Insert(e.Synonyms, 0, EntrySynonym{k.Name, &own, SourceTopic})
+			e.Source = SourceTopic
+			e.Synonyms = slices.Insert(e.Synonyms, 0, EntrySynonym{k.Name, v, SourceTopic})
+		}
+		entries = append(entries, e)
+	}
+	return entries
+}
+
+// DescribeCreated answers for a topic in a CreateTopics response (KIP-525): every value exactly as it was given, and its
+// source; no synonyms.
+func DescribeCreated(topic map[string]string, l Layers) []Entry {
+	var entries []Entry
+	for _, k := range TopicKeys() {
+		value, set := topic[k.Name]
+		if k.Internal && !set {
+			continue
+		}
+		e := k.entry()
+		if set {
+			e.Value, e.Source = k.show(value), SourceTopic
+		} else if found := l.settings(k.Synonyms); len(found) > 0 {
+			e.Source, e.Value = found[0].source, k.show(found[0].value)
+			if found[0].scale != asIs {
+				e.Value = k.show(l.effective(k, nil).text)
+			}
 		}
 		entries = append(entries, e)
 	}
@@ -49,20 +79,27 @@ func DescribeTopic(topic map[string]string, l Layers, names []string) []Entry {
 func DescribeBroker(l Layers, names []string) []Entry {
 	var entries []Entry
 	for _, k := range BrokerKeys() {
-		if wanted(names, k.Name) && (!k.Internal || l.set(k.Name)) {
-			entries = append(entries, k.entry(l))
+		if !wanted(names, k.Name) || k.Internal && !l.set(k.Name) {
+			continue
 		}
+		e := k.entry()
+		e.addSynonyms(k, l, k.Name)
+		if len(e.Synonyms) > 0 {
+			e.Value = k.show(l.own(k).text)
+		}
+		entries = append(entries, e)
 	}
 	for _, name := range l.unknown() {
 		if wanted(names, name) {
-			entries = append(entries, unknownKey(name).entry(l))
+			entries = append(entries, unknownEntry(name, l))
 		}
 	}
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 	return entries
 }
 
-// DescribeClusterDefault answers for the broker resource without a name: only the dynamic defaults that are set.
+// DescribeClusterDefault answers for the broker resource without a name: only the dynamic defaults that are set, as they
+// were given.
 func DescribeClusterDefault(clusterDefault map[string]string, names []string) []Entry {
 	l := Layers{ClusterDefault: clusterDefault}
 	var entries []Entry
@@ -72,18 +109,61 @@ func DescribeClusterDefault(clusterDefault map[string]string, names []string) []
 		}
 		k, ok := Lookup(BrokerScope, name)
 		if !ok {
-			k = unknownKey(name)
+			entries = append(entries, unknownEntry(name, l))
+			continue
 		}
-		entries = append(entries, k.entry(l))
+		e := k.entry()
+		e.Value, e.Source = k.show(clusterDefault[name]), SourceDynamicDefault
+		e.Synonyms = []EntrySynonym{{name, e.Value, SourceDynamicDefault}}
+		entries = append(entries, e)
 	}
 	return entries
 }
 
 func wanted(names []string, name string) bool { return names == nil || slices.Contains(names, name) }
 
-// unknownKey stands for a name that Kafka does not know: perhaps of a plug-in, so its value is hidden.
-func unknownKey(name string) *Key {
-	return &Key{Name: name, Scope: BrokerScope, Type: Password, Update: PerBroker, Reason: "unknown to Kafka"}
+// entry is k with its default.
+func (k *Key) entry() Entry {
+	e := Entry{Name: k.Name, Value: k.Default, Source: SourceDefault, Type: k.Type, Sensitive: k.Sensitive(), Doc: k.Doc}
+	e.ReadOnly = k.Scope == BrokerScope && k.Update == ReadOnly
+	if !k.Used() {
+		e.Doc = "No meaning here: " + k.Reason + ". " + k.Doc
+	}
+	return e
+}
+
+// addSynonyms lists where the key is set, from the first place that has the main name on: Kafka leaves out what comes
+// before, so retention.ms that follows from log.retention.hours has no synonyms and is called a default.
+func (e *Entry) addSynonyms(k *Key, l Layers, mainName string) {
+	found := l.settings(k.self())
+	at := slices.IndexFunc(found, func(s setting) bool { return s.name == mainName })
+	if at < 0 {
+		return
+	}
+	e.Source = found[at].source
+	for _, s := range found[at:] {
+		e.Synonyms = append(e.Synonyms, EntrySynonym{s.name, k.show(s.value), s.source})
+	}
+}
+
+// own is the value of a broker key under its own name.
+func (l Layers) own(k *Key) parsed {
+	for _, s := range l.settings([]Synonym{{k.Name, asIs}}) {
+		if v, err := k.parse(s.value); err == nil {
+			return v
+		}
+	}
+	return parsed{}
+}
+
+// unknownEntry shows a name that Kafka does not know, as Kafka does: it may belong to a plug-in, so its value is hidden.
+func unknownEntry(name string, l Layers) Entry {
+	e := Entry{Name: name, ReadOnly: true, Sensitive: true, Doc: "unknown to Kafka"}
+	for _, s := range l.settings([]Synonym{{name, asIs}}) {
+		e.Synonyms = append(e.Synonyms, EntrySynonym{name, nil, s.source})
+	}
+	e.Source = e.Synonyms[0].Source
+	return e
 }
 
 func (l Layers) set(name string) bool {
@@ -103,34 +183,6 @@ func (l Layers) unknown() []string {
 		}
 	}
 	return slices.Sorted(maps.Keys(names))
-}
-
-// entry is what the layers below a topic say about k.
-func (k *Key) entry(l Layers) Entry {
-	e := Entry{
-		Name: k.Name, Source: SourceDefault, Type: k.Type, ReadOnly: k.Update == ReadOnly, Sensitive: k.Sensitive(), Doc: k.Doc,
-	}
-	if !k.Used() {
-		e.Doc = "No meaning here: " + k.Reason + ". " + k.Doc
-	}
-	e.Value = k.Default
-	if k.Scope == TopicScope && k.Synonyms == nil {
-		return e
-	}
-	found := l.settings(k.self())
-	if len(found) == 0 {
-		return e
-	}
-	for _, s := range found {
-		e.Synonyms = append(e.Synonyms, EntrySynonym{s.name, k.show(s.value), s.source})
-	}
-	e.Source = found[0].source
-	value := found[0].value
-	if found[0].scale != asIs {
-		value = l.effective(k, nil).text
-	}
-	e.Value = k.show(value)
-	return e
 }
 
 func (k *Key) show(value string) *string {

@@ -83,14 +83,11 @@ func ParseConnectionOverrides(value string) (map[string]int, error) {
 	limits := map[string]int{}
 	for _, pair := range ParseList(value) {
 		at := strings.LastIndexByte(pair, ':')
-		if at <= 0 {
-			return nil, &Error{InvalidConfig, "Invalid value " + value +
+		limit := strings.TrimSpace(pair[at+1:])
+		n, err := strconv.ParseUint(limit, 10, 31)
+		if at <= 0 || err != nil {
+			return nil, &Error{InvalidConfig, "Invalid value " + pair +
 				" for configuration max.connections.per.ip.overrides: want host:limit,host:limit"}
-		}
-		n, err := strconv.ParseUint(strings.TrimSpace(pair[at+1:]), 10, 31)
-		if err != nil {
-			return nil, &Error{InvalidConfig, "Invalid value " + value +
-				" for configuration max.connections.per.ip.overrides: " + pair[at+1:] + " is not a number of connections"}
 		}
 		limits[strings.Trim(pair[:at], "[]")] = int(n)
 	}

@@ -3,7 +3,7 @@ package kafkaconfig
 // topicTable is LogConfig of Apache Kafka 4.3.1; testdata/kafka-4.3.1.tsv is what its jars print.
 var topicTable = []row{
 	{"cleanup.policy", List, "delete", listOf("compact", "delete"), ClusterWide, used, "This config designates the retention policy to use on log segments."},
-	{"compression.gzip.level", Int, "-1", between(1, 9).or(-1), ClusterWide, used, "The compression level to use if compression.type is set to gzip."},
+	{"compression.gzip.level", Int, "-1", betweenOr(1, 9, -1), ClusterWide, used, "The compression level to use if compression.type is set to gzip."},
 	{"compression.lz4.level", Int, "9", between(1, 17), ClusterWide, used, "The compression level to use if compression.type is set to lz4."},
 	{"compression.type", String, "producer", oneOf("uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"), ClusterWide, used, "Specify the final compression type for a given topic."},
 	{"compression.zstd.level", Int, "3", between(-131072, 22), ClusterWide, used, "The compression level to use if compression.type is set to zstd."},
@@ -28,7 +28,7 @@ var topicTable = []row{
 	{"preallocate", Boolean, "false", nil, ClusterWide, noLocalLog, "True if we should preallocate the file on disk when creating a new log segment."},
 	{"remote.log.copy.disable", Boolean, "false", nil, ClusterWide, noTiering, "Determines whether tiered data for a topic should become read only, and no more data uploading on a topic."},
 	{"remote.log.delete.on.disable", Boolean, "false", nil, ClusterWide, noTiering, "Determines whether tiered data for a topic should be deleted after tiered storage is disabled on a topic."},
-	{"remote.storage.enable", Boolean, "false", nil, ClusterWide, noTiering, "To enable tiered storage for a topic, set this configuration to true."},
+	{"remote.storage.enable", Boolean, "false", withoutTiering, ClusterWide, noTiering, "To enable tiered storage for a topic, set this configuration to true."},
 	{"retention.bytes", Long, "-1", nil, ClusterWide, noRetention, "This configuration controls the maximum size a partition (which consists of log segments) can grow to before we will discard old log segments to free up space if we are using the \"delete\" retention policy."},
 	{"retention.ms", Long, "604800000", atLeast(-1), ClusterWide, noRetention, "This configuration controls the maximum time we will retain a log before we will discard old log segments to free up space if we are using the \"delete\" retention policy."},
 	{"segment.bytes", Int, "1073741824", atLeast(1048576), ClusterWide, used, "This configuration controls the segment file size for the log."},

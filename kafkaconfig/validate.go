@@ -78,19 +78,25 @@ func ValidateStatic(name, value string) error {
 // Only changed keys are held to be dynamic, as Kafka does; keys that Kafka does not know are accepted (M10). The error is an
 // *Error.
 func ValidateBroker(clusterDefault bool, changed, after map[string]string) error {
-	var static, perBroker []string
+	var static, unprefixed, perBroker []string
 	for _, name := range slices.Sorted(maps.Keys(changed)) {
 		k, ok := Lookup(BrokerScope, baseName(name))
 		switch {
 		case !ok:
 		case k.Update == ReadOnly:
 			static = append(static, name)
+		case perListener[name]:
+			unprefixed = append(unprefixed, name)
 		case k.Update == PerBroker && clusterDefault, name != baseName(name) && clusterDefault:
 			perBroker = append(perBroker, name)
 		}
 	}
 	if static != nil {
 		return &Error{InvalidRequest, "Cannot update these configs dynamically: [" + strings.Join(static, ", ") + "]"}
+	}
+	if unprefixed != nil {
+		return &Error{InvalidRequest, "These security configs can be dynamically updated only per-listener using the listener prefix: [" +
+			strings.Join(unprefixed, ", ") + "]"}
 	}
 	if perBroker != nil {
 		return &Error{InvalidRequest, "Cannot update these configs at default cluster level: [" + strings.Join(perBroker, ", ") + "]"}
@@ -103,6 +109,13 @@ func ValidateBroker(clusterDefault bool, changed, after map[string]string) error
 		}
 	}
 	return nil
+}
+
+// perListener are the keys that Kafka changes at run time only under a listener's prefix.
+var perListener = map[string]bool{
+	"ssl.key.password": true, "ssl.keystore.certificate.chain": true, "ssl.keystore.key": true, "ssl.keystore.location": true,
+	"ssl.keystore.password": true, "ssl.keystore.type": true, "ssl.truststore.certificates": true,
+	"ssl.truststore.location": true, "ssl.truststore.password": true, "ssl.truststore.type": true,
 }
 
 // baseName takes the listener away from listener.name.<listener>.<key>.
