@@ -153,7 +153,7 @@ func (s *Store) reach(ctx context.Context) error {
 	}
 	err = readError(ctx, err)
 	status, code := answer(err)
-	where := cmp.Or(s.config.Endpoint, aws.ToString(s.loaded.BaseEndpoint), "AWS region "+s.config.Region)
+	where := s.Where()
 	switch {
 	case code == "NoSuchBucket":
 		return fmt.Errorf("%s has no such bucket: create it, or correct the URL: %w", where, err)

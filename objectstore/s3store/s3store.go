@@ -6,6 +6,7 @@
 package s3store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,6 +51,11 @@ func (s *Store) Second() *Store {
 
 // Checksums says how bodies are verified; Open found out.
 func (s *Store) Checksums() Checksums { return s.checksums }
+
+// Where names the service, for people.
+func (s *Store) Where() string {
+	return cmp.Or(s.config.Endpoint, aws.ToString(s.loaded.BaseEndpoint), "AWS region "+s.config.Region)
+}
 
 // Close closes idle connections. Requests under way go on.
 func (s *Store) Close() error {

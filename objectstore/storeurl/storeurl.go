@@ -7,13 +7,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/objectstore/filestore"
+	"github.com/tidemill/tidemill/objectstore/s3store"
 )
 
-// Options are the wrappers around an opened store. The zero value observes and hedges with the defaults.
+// Options are the wrappers around an opened store. The zero value hedges with the defaults and keeps no metrics.
 type Options struct {
 	// Registerer gets the metrics; nil: none are kept.
 	Registerer prometheus.Registerer
@@ -45,8 +52,136 @@ func (d Description) String() string { return d.Text }
 //	file:///path                 a local folder, created if absent
 //	s3://bucket/prefix?endpoint=http://host:9000&region=us-east-1&path-style=true
 //
-// S3 credentials come from the environment and files that the AWS tools use. The returned store is wrapped by Observe,
-// and by Hedge where a network lies between. If it implements io.Closer, close it after its last use.
-func Open(_ context.Context, rawURL string, _ Options) (objectstore.Store, Description, error) {
-	return nil, Description{}, fmt.Errorf("open %s: %w", rawURL, errors.ErrUnsupported)
+// S3 credentials come from the environment and files that the AWS tools use; path-style is true by default where an
+// endpoint is given. The returned store is wrapped by Observe, and by Hedge where a network lies between. It implements
+// io.Closer: close it after its last use. Errors wrap ErrDenied and ErrNoBucket where they apply, and errors of the URL
+// name what was meant.
+func Open(ctx context.Context, rawURL string, o Options) (objectstore.Store, Description, error) {
+	u, err := parse(rawURL)
+	if err != nil {
+		return nil, Description{}, fmt.Errorf("object store URL: %w", err)
+	}
+	if u.kind == File {
+		return openFile(u, o)
+	}
+	return openS3(ctx, u, o)
+}
+
+// A closing store closes the drivers below its wrappers.
+type closing struct {
+	objectstore.Store
+	drivers []io.Closer
+}
+
+func (c closing) Close() error {
+	var errs []error
+	for _, d := range c.drivers {
+		errs = append(errs, d.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func openFile(u parsed, o Options) (objectstore.Store, Description, error) {
+	s, err := filestore.Open(u.folder)
+	if err != nil {
+		return nil, Description{}, err
+	}
+	text := "folder " + u.folder
+	return closing{observe(s, o), []io.Closer{s}}, Description{Text: text, Kind: File, Checksums: "none on the way to a local disk"}, nil
+}
+
+func openS3(ctx context.Context, u parsed, o Options) (objectstore.Store, Description, error) {
+	s, err := s3store.Open(ctx, u.s3)
+	if err != nil {
+		return nil, Description{}, err
+	}
+	second := s.Second()
+	store := objectstore.Hedge(observe(s, o), observe(second, o), o.Hedge)
+	text := fmt.Sprintf("bucket s3://%s at %s, checksums by %s", path.Join(u.s3.Bucket, u.s3.Prefix), s.Where(), s.Checksums())
+	return closing{store, []io.Closer{s, second}}, Description{Text: text, Kind: S3, Checksums: string(s.Checksums())}, nil
+}
+
+func observe(s objectstore.Store, o Options) objectstore.Store {
+	if o.Registerer == nil {
+		return s
+	}
+	return objectstore.Observe(s, o.Registerer)
+}
+
+// parsed is a URL understood.
+type parsed struct {
+	kind   Kind
+	folder string         // of File
+	s3     s3store.Config // of S3
+}
+
+func parse(rawURL string) (parsed, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		// The text of a url.Error repeats the URL, which may hold a secret.
+		reason := err
+		if detail, ok := errors.AsType[*url.Error](err); ok {
+			reason = detail.Err
+		}
+		return parsed{}, fmt.Errorf("not a URL: %w; write file:///path or s3://bucket/prefix", reason)
+	}
+	if u.User != nil {
+		return parsed{}, errors.New("credentials do not belong in it: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+	}
+	if u.Fragment != "" {
+		return parsed{}, fmt.Errorf("%q after # means nothing here; write # as %%23", u.Fragment)
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return parsed{}, fmt.Errorf("query: %w", err)
+	}
+	switch u.Scheme {
+	case "file":
+		return parseFile(u, query)
+	case "s3":
+		return parseS3(u, query)
+	case "":
+		return parsed{}, fmt.Errorf("%q names no scheme: write file:///path or s3://bucket/prefix", rawURL)
+	default:
+		return parsed{}, fmt.Errorf("unknown scheme %q%s: use file or s3", u.Scheme, didYouMean(u.Scheme, "file", "s3"))
+	}
+}
+
+func parseFile(u *url.URL, query url.Values) (parsed, error) {
+	if err := onlyKeys(query); err != nil {
+		return parsed{}, err
+	}
+	if u.Host != "" && u.Host != "localhost" || u.Opaque != "" || u.Path == "" {
+		return parsed{}, fmt.Errorf("%q: a folder needs an absolute path and three slashes, as in file:///var/lib/tidemill", u)
+	}
+	return parsed{kind: File, folder: path.Clean(u.Path)}, nil
+}
+
+func parseS3(u *url.URL, query url.Values) (parsed, error) {
+	if err := onlyKeys(query, "endpoint", "region", "path-style"); err != nil {
+		return parsed{}, err
+	}
+	if u.Host == "" || u.Opaque != "" {
+		return parsed{}, errors.New("it names no bucket: write s3://bucket or s3://bucket/prefix")
+	}
+	prefix := strings.Trim(u.Path, "/")
+	if prefix != "" && path.Clean(prefix) != prefix {
+		return parsed{}, fmt.Errorf("prefix %q holds an empty part or dots, which S3 services refuse", prefix)
+	}
+	c := s3store.Config{Bucket: u.Host, Prefix: prefix, Endpoint: query.Get("endpoint"), Region: query.Get("region")}
+	if c.Endpoint != "" {
+		e, err := url.Parse(c.Endpoint)
+		if err != nil || e.Scheme != "http" && e.Scheme != "https" || e.Host == "" {
+			return parsed{}, fmt.Errorf("endpoint=%q: write a URL such as http://127.0.0.1:9000", c.Endpoint)
+		}
+	}
+	c.PathStyle = c.Endpoint != ""
+	if text := query.Get("path-style"); query.Has("path-style") {
+		style, err := strconv.ParseBool(text)
+		if err != nil {
+			return parsed{}, fmt.Errorf("path-style=%q: write true or false", text)
+		}
+		c.PathStyle = style
+	}
+	return parsed{kind: S3, s3: c}, nil
 }
