@@ -76,7 +76,7 @@ func readError(ctx context.Context, err error) error {
 	switch outcome := configuration(err); {
 	case outcome != nil:
 		err = fmt.Errorf("%w: %w", outcome, err)
-	case code == "NoSuchKey" || code == "NotFound" && status == http.StatusNotFound:
+	case code == "NoSuchKey": // any other 404 may come from something before the service
 		err = fmt.Errorf("%w: %w", objectstore.ErrNotFound, err)
 	case status == http.StatusRequestedRangeNotSatisfiable:
 		err = fmt.Errorf("%w: %w", objectstore.ErrRange, err)

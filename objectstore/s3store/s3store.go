@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/http"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -134,6 +135,9 @@ func (s *Store) ReadAt(ctx context.Context, key string, p []byte, off int64) err
 // checkRange answers a read of nothing, or from before the beginning.
 func (s *Store) checkRange(ctx context.Context, key string, off int64) error {
 	out, err := s.conn.retried.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key)})
+	if status, _ := answer(err); status == http.StatusNotFound { // this answer has no body to say what is missing
+		return fmt.Errorf("read %s: %w: %w", key, objectstore.ErrNotFound, err)
+	}
 	if err != nil {
 		return fmt.Errorf("read %s: %w", key, readError(ctx, err))
 	}
