@@ -14,8 +14,8 @@ import (
 const (
 	retryFirst = 50 * time.Millisecond
 	retryMax   = time.Second
-	// badHeaderMax is how often the object in our way may be unreadable as a slot before we believe it and stop: a
-	// truncated or flipped read is gone at the next attempt.
+	// badHeaderMax is how often in a row the object in our way may read as the same nonsense before we believe it and
+	// stop: a truncated or flipped read is gone at the next attempt.
 	badHeaderMax = 5
 )
 
@@ -67,6 +67,8 @@ type flight struct {
 	// attempts counts PUTs, failures the attempts of any kind that did not decide anything since the slot was cut.
 	attempts   int
 	failures   int
+	// badHeader is the unreadable header read last, and badHeaders how often in a row.
+	badHeader  []byte
 	badHeaders int
 	// retryAt is when state becomes next, while waiting.
 	retryAt time.Duration
@@ -306,7 +308,7 @@ func (c *core) readDone(now time.Duration, f *flight, header []byte, err error) 
 		c.act(actAlarm, f, corruptf("slot %d conflicts but is absent", f.slot.Seq))
 		c.wait(now, f, flightPutting)
 	case errors.Is(err, objectstore.ErrRange):
-		c.badHeader(now, f, corruptf("object at slot %d is shorter than a header", f.slot.Seq))
+		c.badHeader(now, f, nil, corruptf("object at slot %d is shorter than a header", f.slot.Seq))
 	default:
 		c.wait(now, f, flightReading)
 	}
@@ -316,7 +318,7 @@ func (c *core) readDone(now time.Duration, f *flight, header []byte, err error) 
 func (c *core) judge(now time.Duration, f *flight, header []byte) {
 	h, err := DecodeHeader(header)
 	if err != nil {
-		c.badHeader(now, f, err)
+		c.badHeader(now, f, header, err)
 		return
 	}
 	c.fence(&FencedError{Seq: f.slot.Seq, Found: h})
@@ -324,8 +326,11 @@ func (c *core) judge(now time.Duration, f *flight, header []byte) {
 
 // badHeader reads again, since reads can be torn; if the object stays unreadable it is not ours, and the log cannot
 // go on behind it.
-func (c *core) badHeader(now time.Duration, f *flight, err error) {
+func (c *core) badHeader(now time.Duration, f *flight, header []byte, err error) {
 	c.act(actAlarm, f, err)
+	if !bytes.Equal(header, f.badHeader) {
+		f.badHeader, f.badHeaders = header, 0
+	}
 	f.badHeaders++
 	if f.badHeaders >= badHeaderMax {
 		c.fence(&FencedError{Seq: f.slot.Seq, Cause: err})
@@ -343,15 +348,17 @@ func (c *core) mine(now time.Duration, f *flight) {
 	n := 0
 	for n < len(c.flights) && c.flights[n].state == flightMine {
 		done := c.flights[n]
-		c.committed = done.slot.Seq
-		switch {
-		case done.kind == KindClose:
+		n++
+		if done.kind == KindClose {
 			c.closed = true
 			c.act(actClosed, done, nil)
-		case !c.faults.ackAlone:
+			continue
+		}
+		// CLOSE does not count: trim may rise to the slot after committed, but never over an end (G3).
+		c.committed = done.slot.Seq
+		if !c.faults.ackAlone {
 			c.act(actCommit, done, nil)
 		}
-		n++
 	}
 	c.retire(n)
 }

@@ -94,14 +94,15 @@ func (s *sealer) once(ctx context.Context) (Recovery, error) {
 	if err != nil {
 		return Recovery{}, err
 	}
-	own := rec
-	if rec, err = s.decide(ctx, rec); err != nil {
+	decided, err := s.decide(ctx, rec)
+	if err != nil {
 		return Recovery{}, err
 	}
+	sealed, err := s.finish(ctx, decided)
 	if s.faults.trustClaim {
-		return own, nil
+		return rec, err
 	}
-	return s.finish(ctx, rec)
+	return sealed, err
 }
 
 // begin moves the stream to SEALING or joins those who did (S2).

@@ -167,11 +167,10 @@ func (r Recovery) trimmed(trim int64) Recovery {
 
 // walkClosed reads the log of a life that closed itself and left no recovery object (W8).
 func (s *sealer) walkClosed(ctx context.Context, st StreamState) (Recovery, error) {
-	rec := Recovery{Cluster: s.opts.Cluster, Life: s.life, Trim: st.Trim, N: st.Trim, Sealer: s.opts.Name}
-	if st.Trim == st.N {
-		rec.Digest = st.Digest
-		return rec, nil
+	if st.Trim >= st.N {
+		return Recovery{Cluster: s.opts.Cluster, Life: s.life, Trim: st.N, N: st.N, Digest: st.Digest}, nil
 	}
+	rec := Recovery{Cluster: s.opts.Cluster, Life: s.life, Trim: st.Trim, N: st.Trim}
 	for rec.N < st.N {
 		found, err := s.slot(ctx, rec.N, s.reads.get)
 		if err == nil && found.absent {

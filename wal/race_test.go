@@ -1,0 +1,6 @@
+//go:build race
+
+package wal
+
+// raceEnabled: the race detector slows simulations down tenfold.
+const raceEnabled = true
