@@ -1,13 +1,21 @@
 package partition
 
+import (
+	"fmt"
+
+	"github.com/tidemill/tidemill/protocol/record"
+	"github.com/tidemill/tidemill/wal"
+)
+
 // AppendInput is one batch to append.
 type AppendInput struct {
-	// Batch is one whole record batch of format v2 that was checked. Append stamps its base offset and leader epoch in place, and the
-	// bytes must not change until done was called.
-	Batch []byte
-	// Origin tells who speaks. Sequences are checked for clients only.
+	// Batch is one whole batch that was checked. Append stamps its base offset and leader epoch in place; the bytes must not change
+	// until done was called.
+	Batch record.Batch
+	// Origin tells who speaks. Sequence numbers are checked for clients only.
 	Origin Origin
-	// LogAppendTime is the broker time in ms that the caller has stamped into the batch, or -1 when its topic keeps CreateTime.
+	// LogAppendTime is the broker time in ms that the caller has stamped into the batch, or -1 when its topic keeps CreateTime. It is
+	// only echoed in the result.
 	LogAppendTime int64
 }
 
@@ -20,11 +28,11 @@ const (
 	OriginCoordinator
 )
 
-// AppendResult answers an append. It is also filled, except BaseOffset, when the log itself refused the batch.
+// AppendResult answers an append. LogStart is set also when the log refused the batch (3.2.12).
 type AppendResult struct {
 	// BaseOffset is the offset of the batch's first record, -1 when it was refused.
 	BaseOffset int64
-	// LogAppendTime is the one of the input; for a duplicate the max timestamp of the stored batch.
+	// LogAppendTime is the one of the input; for a duplicate the max timestamp of the stored batch (3.13).
 	LogAppendTime int64
 	// LogStart is the log start offset.
 	LogStart int64
@@ -32,9 +40,147 @@ type AppendResult struct {
 	Duplicate bool
 }
 
+// Done receives the outcome of an append. It must not block.
+type Done = func(AppendResult, error)
+
+// pendingAppend is an append that waits for its slot. Pending appends are in offset order.
+type pendingAppend struct {
+	batch         ProducerBatch
+	producer      int64
+	producerEpoch int16
+	logAppendTime int64
+	done          Done
+}
+
+// pendingDuplicate is an append that repeats one whose slot is not committed yet.
+type pendingDuplicate struct {
+	batch ProducerBatch
+	done  Done
+}
+
+func (x *ProducerBatch) base() int64 { return x.LastOffset - int64(x.Delta) }
+
 // Append sequences one batch and hands it to the write-ahead log. It is memory only and never blocks. done is called exactly once,
-// without locks: before Append returns when the batch is refused or is a duplicate of a committed one, else when the batch is
-// committed, or with ErrNotLeader when the life is fenced first. done must not block.
-func (l *Log) Append(in AppendInput, done func(AppendResult, error)) {
-	done(AppendResult{BaseOffset: -1, LogAppendTime: -1}, ErrNotLeader)
+// without locks: before Append returns when the batch is refused or repeats a committed one, else when the batch is committed, or
+// with ErrNotLeader when the life is fenced first. Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrUnknownPartition,
+// ErrNotLeader, ErrCorrupt.
+func (l *Log) Append(in AppendInput, done Done) {
+	if res, wait, err := l.append(in, done); !wait {
+		done(res, err)
+	}
+}
+
+func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, err error) {
+	b := in.Batch
+	id := b.ProducerID()
+	var now int64
+	if id >= 0 {
+		now = l.set.opts.Now().UnixMilli()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	res = AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
+	if l.ended != nil {
+		return res, false, l.ended
+	}
+	var p *producer
+	if id >= 0 {
+		var dup *ProducerBatch
+		if p, dup, err = l.checkProducerLocked(b, in.Origin, now); err != nil {
+			return res, false, fmt.Errorf("producer %d epoch %d sequence %d: %w", id, b.ProducerEpoch(), b.BaseSequence(), err)
+		}
+		if dup != nil {
+			return l.repeatLocked(*dup, done)
+		}
+	}
+	if err = l.sequenceLocked(b); err != nil {
+		return res, false, err
+	}
+	x := batchOf(b)
+	if id >= 0 {
+		if p == nil {
+			p = l.addProducerLocked(id)
+		}
+		p.epoch, p.lastSeq, p.lastWrite = b.ProducerEpoch(), x.LastSeq, now
+		p.inflight++
+	}
+	l.end = x.LastOffset + 1
+	l.pushPendingLocked(pendingAppend{batch: x, producer: id, producerEpoch: b.ProducerEpoch(), logAppendTime: in.LogAppendTime, done: done})
+	l.set.metrics.appendBytes.Add(float64(len(b)))
+	return res, true, nil
+}
+
+// sequenceLocked stamps the batch and hands it on, in one critical section: offset order is the order in the write-ahead log.
+func (l *Log) sequenceLocked(b record.Batch) error {
+	b.SetBaseOffset(l.end)
+	b.SetPartitionLeaderEpoch(l.epoch)
+	err := l.set.opts.WAL.Append(wal.Entry{
+		Partition: l.id, LeaderEpoch: l.epoch, BaseOffset: l.end, LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp(), Data: b,
+	})
+	if err != nil {
+		return fmt.Errorf("%w: append to %v: %w", ErrNotLeader, l.id, err)
+	}
+	return nil
+}
+
+// repeatLocked answers a duplicate, or lets it wait for the batch it repeats: what is not committed answers nobody (W5).
+func (l *Log) repeatLocked(x ProducerBatch, done Done) (AppendResult, bool, error) {
+	l.set.metrics.duplicates.Inc()
+	if x.LastOffset < l.hw {
+		return l.duplicateResultLocked(&x), false, nil
+	}
+	l.duplicates = append(l.duplicates, pendingDuplicate{batch: x, done: done})
+	return AppendResult{}, true, nil
+}
+
+func (l *Log) duplicateResultLocked(x *ProducerBatch) AppendResult {
+	return AppendResult{BaseOffset: x.base(), LogAppendTime: x.MaxTimestamp, LogStart: l.logStart, Duplicate: true}
+}
+
+func (l *Log) pushPendingLocked(a pendingAppend) {
+	if l.pendingHead > 32 && l.pendingHead*2 >= len(l.pending) {
+		n := copy(l.pending, l.pending[l.pendingHead:])
+		clear(l.pending[n:])
+		l.pending, l.pendingHead = l.pending[:n], 0
+	}
+	l.pending = append(l.pending, a)
+}
+
+// popPendingLocked moves appends below the high watermark to out, producers' windows with them.
+func (l *Log) popPendingLocked(out []outcome) []outcome {
+	for l.pendingHead < len(l.pending) && l.pending[l.pendingHead].batch.LastOffset < l.hw {
+		a := &l.pending[l.pendingHead]
+		if p := l.producers[a.producer]; p != nil {
+			p.commit(a.producerEpoch, a.batch)
+			p.inflight--
+		}
+		res := AppendResult{BaseOffset: a.batch.base(), LogAppendTime: a.logAppendTime, LogStart: l.logStart}
+		out = append(out, outcome{done: a.done, res: res})
+		*a = pendingAppend{}
+		l.pendingHead++
+	}
+	if l.pendingHead == len(l.pending) {
+		l.pending, l.pendingHead = l.pending[:0], 0
+	}
+	if len(l.duplicates) == 0 {
+		return out
+	}
+	kept := l.duplicates[:0]
+	for _, d := range l.duplicates {
+		if d.batch.LastOffset < l.hw {
+			out = append(out, outcome{done: d.done, res: l.duplicateResultLocked(&d.batch)})
+			continue
+		}
+		kept = append(kept, d)
+	}
+	clear(l.duplicates[len(kept):])
+	l.duplicates = kept
+	return out
+}
+
+// outcome is a Done that is due, with its argument.
+type outcome struct {
+	done Done
+	res  AppendResult
+	err  error
 }

@@ -1,9 +1,50 @@
 package partition
 
-import "context"
+import (
+	"sync"
+
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
 
 // A Log is one partition on its owner. All methods may be called concurrently.
-type Log struct{}
+type Log struct {
+	set *Set
+	id  protocol.PartitionID
+
+	// mu guards everything below.
+	mu sync.Mutex
+	// ended is why appends fail: ErrUnknownPartition, ErrNotLeader or ErrCorrupt; nil on a live log.
+	ended error
+	epoch int32
+	// dirty: the log is on the Set's list of logs whose manifest is behind.
+	dirty bool
+	// unsure: a commit of the manifest head failed, so its version must be read before the next one.
+	unsure bool
+	// logStart <= hw <= end. Extents and pages cover at least [logStart, hw) without holes.
+	logStart, hw, end int64
+	// size is the bytes of all extents, those in pages included.
+	size int64
+	// recent are the extents behind those in pages. They are appended at commit and cut by the holder of Set.ckpt.
+	recent []Extent
+	// pages is replaced, never changed, by the holder of Set.ckpt.
+	pages           []PageRef
+	epochs          []Epoch
+	manifestVersion int64
+	producers       map[int64]*producer
+	// pending[pendingHead:] are appends that wait for their slots.
+	pending     []pendingAppend
+	pendingHead int
+	duplicates  []pendingDuplicate
+	watches     []*watch
+	// coordinator is kept from the manifest until the hook offers newer state; nil on most logs.
+	coordinator *coordinatorState
+}
+
+type coordinatorState struct {
+	offset int64
+	blob   []byte
+}
 
 // State is a log at one moment.
 type State struct {
@@ -18,35 +59,105 @@ type State struct {
 	LeaderEpoch int32
 }
 
+// ID returns the partition.
+func (l *Log) ID() protocol.PartitionID { return l.id }
+
 // State returns the log's offsets and leader epoch.
-func (l *Log) State() State { return State{} }
-
-// SizeBytes returns the stored bytes of committed batches from the log start's extent on.
-func (l *Log) SizeBytes() int64 { return 0 }
-
-// OffsetsForTime returns the timestamp and offset of the first record at or after the log start whose timestamp is at least ts, and
-// (-1, -1) when there is none (L2).
-func (l *Log) OffsetsForTime(ctx context.Context, ts int64) (timestamp, offset int64, err error) {
-	return -1, -1, ErrNotLeader
+func (l *Log) State() State {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stateLocked()
 }
 
-// MaxTimestamp returns the largest record timestamp and the offset of the first record that has it, (-1, -1) when the log is empty (L1).
-func (l *Log) MaxTimestamp(ctx context.Context) (timestamp, offset int64, err error) {
-	return -1, -1, ErrNotLeader
+func (l *Log) stateLocked() State {
+	return State{LogStart: l.logStart, HighWatermark: l.hw, LastStable: l.hw, EndOffset: l.end, LeaderEpoch: l.epoch}
 }
 
-// EndOffsetForEpoch returns the largest known epoch up to the requested one and the offset at which it ended (E2).
-func (l *Log) EndOffsetForEpoch(epoch int32) (foundEpoch int32, end int64) { return -1, -1 }
-
-// EpochAt returns the leader epoch of the batch at offset, -1 when it is unknown.
-func (l *Log) EpochAt(offset int64) int32 { return -1 }
-
-// DeleteRecords moves the log start to offset, exactly, and returns the log start (M7). -1 means the high watermark; an offset below
-// the log start changes nothing. It returns once the new log start is durable. ErrOffsetOutOfRange above the high watermark.
-func (l *Log) DeleteRecords(ctx context.Context, offset int64) (logStart int64, err error) {
-	return 0, ErrNotLeader
+// SizeBytes returns the bytes of the chunks that hold the committed batches from the log start on. A page of extents counts as a
+// whole until the log start has passed it.
+func (l *Log) SizeBytes() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.size
 }
 
-// Coordinator returns the coordinator state that the manifest held when the log was opened: the machine after all records below
-// offset. ok is false when there is none. See Options.Coordinator.
-func (l *Log) Coordinator() (offset int64, blob []byte, ok bool) { return 0, nil, false }
+// Coordinator returns the coordinator state that the log's newest manifest holds: the machine after all records below offset. ok is
+// false when there is none; then the whole log has to be replayed. See Options.Coordinator.
+func (l *Log) Coordinator() (offset int64, blob []byte, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.coordinator == nil {
+		return 0, nil, false
+	}
+	return l.coordinator.offset, l.coordinator.blob, true
+}
+
+// commitLocked makes a chunk of a committed slot readable and adds to work what is due because of it (W5).
+func (l *Log) commitLocked(c *wal.Chunk, seq int64, life uint32, work *commitWork) {
+	if l.ended != nil {
+		return
+	}
+	if c.BaseOffset != l.hw || c.LastOffset < c.BaseOffset || c.LastOffset >= l.end {
+		err := corruptf("slot %d commits offsets %d-%d of %v, want them from %d and below %d", seq, c.BaseOffset, c.LastOffset, l.id, l.hw, l.end)
+		l.endLocked(err, work)
+		work.broken = err
+		return
+	}
+	l.recent = append(l.recent, Extent{
+		Base: c.BaseOffset, Last: c.LastOffset, MaxTimestamp: c.MaxTimestamp, Seq: seq, Life: life, Pos: c.Pos, Len: c.Len, CRC: c.CRC,
+	})
+	l.size += int64(c.Len)
+	l.hw = c.LastOffset + 1
+	work.outcomes = l.popPendingLocked(work.outcomes)
+	for _, x := range l.watches {
+		if x.w.add(int64(c.Len)) {
+			work.wake = append(work.wake, x.w)
+		}
+	}
+	if !l.dirty {
+		l.dirty = true
+		work.dirty = append(work.dirty, l)
+	}
+}
+
+// endLocked makes err the answer to everything that waits and to all appends from now on.
+func (l *Log) endLocked(err error, work *commitWork) {
+	if l.ended != nil {
+		return
+	}
+	l.ended = err
+	res := AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
+	for _, a := range l.pending[l.pendingHead:] {
+		work.outcomes = append(work.outcomes, outcome{done: a.done, res: res, err: err})
+	}
+	for _, d := range l.duplicates {
+		work.outcomes = append(work.outcomes, outcome{done: d.done, res: res, err: err})
+	}
+	l.pending, l.pendingHead, l.duplicates = nil, 0, nil
+	for _, x := range l.watches {
+		work.wake = append(work.wake, x.w)
+	}
+}
+
+// commitWork is what a commit leaves to be done without locks.
+type commitWork struct {
+	outcomes []outcome
+	wake     []*Waiter
+	dirty    []*Log
+	broken   error
+}
+
+// finish calls who waits and empties w for the next slot.
+func (w *commitWork) finish() {
+	for i := range w.outcomes {
+		o := &w.outcomes[i]
+		o.done(o.res, o.err)
+	}
+	for _, x := range w.wake {
+		x.signal()
+	}
+	clear(w.outcomes)
+	clear(w.wake)
+	clear(w.dirty)
+	*w = commitWork{outcomes: w.outcomes[:0], wake: w.wake[:0], dirty: w.dirty[:0]}
+}

@@ -1,6 +1,12 @@
 package partition
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidemill/tidemill/protocol/record"
+)
 
 // Isolation is the isolation level of a read.
 type Isolation uint8
@@ -23,20 +29,124 @@ type ReadInput struct {
 	Isolation Isolation
 }
 
-// ReadResult is what a read found. State is valid also when the read failed with ErrOffsetOutOfRange.
+// ReadResult is what a read found.
 type ReadResult struct {
 	// Batches are the bytes of whole batches in offset order; each element holds one or more adjacent batches. They alias immutable
 	// cached memory that the garbage collector keeps: read them as long as wanted, never write to them.
 	Batches [][]byte
 	// Bytes is the total length of Batches.
 	Bytes int
-	// State is the log at the moment the read was planned.
+	// State is the log at the moment the read was planned. It is also set next to an error, except ErrUnknownPartition.
 	State
 }
 
+// planMax bounds the extents of one read: enough to fill a response from tiny chunks, few enough to load them all at once.
+const planMax = 256
+
 // Read returns committed batches from in.Offset on. A result may be shorter than what is there; it is empty at the high watermark, and
 // when the first batch exceeds MaxBytes without AtLeastOne. Errors: ErrOffsetOutOfRange, ErrUnknownPartition, ErrStorage, ErrCorrupt
-// or that of ctx; an error behind the first batch shortens the result instead. Safe for concurrent use.
+// or that of ctx; one that concerns what lies behind the first batch shortens the result instead.
 func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
-	return ReadResult{}, ErrNotLeader
+	var buf [4]Extent
+	plan, pages, res, err := l.plan(in, buf[:0])
+	if err != nil || in.Offset >= res.HighWatermark {
+		return res, err
+	}
+	if len(plan) == 0 {
+		if plan, err = l.planFromPages(ctx, in, pages); err != nil {
+			return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
+		}
+	}
+	err = l.gather(ctx, in, plan, &res)
+	if err != nil && res.Bytes == 0 {
+		return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
+	}
+	return res, nil
+}
+
+// plan appends the extents that the read may need to buf. When the offset lies in a page, it returns the pages in their place.
+func (l *Log) plan(in ReadInput, buf []Extent) ([]Extent, []PageRef, ReadResult, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.ended, ErrUnknownPartition) {
+		return nil, nil, ReadResult{}, l.ended
+	}
+	res := ReadResult{State: l.stateLocked()}
+	if in.Offset < l.logStart || in.Offset > l.end {
+		return nil, nil, res, fmt.Errorf("%w: %d is not in %d-%d of %v", ErrOffsetOutOfRange, in.Offset, l.logStart, l.end, l.id)
+	}
+	if len(l.pages) > 0 && in.Offset <= l.pages[len(l.pages)-1].Last {
+		return nil, l.pages, res, nil
+	}
+	return appendPlan(buf, l.recent, in), nil, res, nil
+}
+
+func (l *Log) planFromPages(ctx context.Context, in ReadInput, pages []PageRef) ([]Extent, error) {
+	extents, err := l.set.page(ctx, l.id, &pages[findPage(pages, in.Offset)])
+	if err != nil {
+		return nil, err
+	}
+	return appendPlan(nil, extents, in), nil
+}
+
+// appendPlan appends the extents from in.Offset on until they exceed in.MaxBytes even if the first contributes nothing.
+func appendPlan(plan, extents []Extent, in ReadInput) []Extent {
+	left := in.MaxBytes
+	for i := findExtent(extents, in.Offset); i < len(extents) && len(plan) < planMax; i++ {
+		plan = append(plan, extents[i])
+		if len(plan) > 1 {
+			left -= int(extents[i].Len)
+		}
+		if left <= 0 {
+			break
+		}
+	}
+	return plan
+}
+
+// gather loads the extents of plan, all at once, and adds their batches to res in order.
+func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *ReadResult) error {
+	res.Batches = make([][]byte, 0, len(plan))
+	if len(plan) > 1 {
+		for i := range plan {
+			l.set.prefetch(ctx, &plan[i])
+		}
+	}
+	for i := range plan {
+		r, err := l.set.openChunk(ctx, &plan[i])
+		if err != nil {
+			return err
+		}
+		left := in.MaxBytes - res.Bytes
+		if r.trusted && in.Offset <= r.e.Base && len(r.whole) <= left {
+			res.Batches = append(res.Batches, r.whole)
+			res.Bytes += len(r.whole)
+			continue
+		}
+		if full, err := r.collect(ctx, in, res); full || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect adds the chunk's batches from in.Offset on to res until it is full. Neighbours in memory become one element.
+func (r *chunkReader) collect(ctx context.Context, in ReadInput, res *ReadResult) (full bool, err error) {
+	run, from := -1, uint32(0) // the element that the next batch may join, and where it begins
+	err = r.walk(ctx, in.Offset, func(b record.Batch, pos uint32) bool {
+		if res.Bytes+len(b) > in.MaxBytes && (res.Bytes > 0 || !in.AtLeastOne) {
+			full = true
+			return false
+		}
+		res.Bytes += len(b)
+		if run >= 0 && r.whole != nil {
+			end := pos + uint32(len(b))
+			res.Batches[run] = r.whole[from:end:end]
+			return true
+		}
+		res.Batches = append(res.Batches, b)
+		run, from = len(res.Batches)-1, pos
+		return true
+	})
+	return full, err
 }

@@ -2,83 +2,173 @@ package partition
 
 import (
 	"context"
-	"log/slog"
-	"time"
+	"fmt"
+	"sync"
+	"sync/atomic"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
-// WAL is the write-ahead log as logs use it; wal.Writer is one. Append is memory only, keeps order and keeps no slice of entries.
-type WAL interface {
-	Append(entries ...wal.Entry) error
-}
-
-// Options configure a Set. Zero numbers mean the defaults.
-type Options struct {
-	// Life is the broker life that owns the logs.
-	Life  wal.Life
-	WAL   WAL
-	Store objectstore.Store
-	// Coordinator returns the state of the coordinator that runs on a partition, to be kept in its manifest: the machine after all
-	// records below offset, which must be committed. ok is false for other partitions. Optional.
-	Coordinator func(id protocol.PartitionID) (offset int64, blob []byte, ok bool)
-
-	// TailBytes bounds the committed slots kept in memory, default 256 MiB.
-	TailBytes int64
-	// CacheBytes bounds old data kept in memory, default 128 MiB.
-	CacheBytes int64
-	// Loads bounds concurrent reads from the store, default 32.
-	Loads int
-	// LoadTimeout bounds one read from the store, default 30 s.
-	LoadTimeout time.Duration
-
-	// CheckpointSlots, CheckpointBytes and CheckpointInterval say when manifests are written: after so many committed slots (default
-	// 1024), bytes of slots (default 256 MiB), or time (default 1 min), whichever comes first.
-	CheckpointSlots    int64
-	CheckpointBytes    int64
-	CheckpointInterval time.Duration
-	// ProducerExpiry is how long a producer that writes nothing is remembered, default 24 h (P8).
-	ProducerExpiry time.Duration
-
-	// Now is the clock of producer expiry, default time.Now.
-	Now        func() time.Time
-	Registerer prometheus.Registerer
-	Logger     *slog.Logger
-}
+var _ wal.Sink = (*Set)(nil)
 
 // A Set is all logs of one broker life. It is the wal.Sink of that life's writer. All methods may be called concurrently.
-type Set struct{}
+type Set struct {
+	opts    Options
+	metrics *metrics
+	lives   lifeTable
+	// life is the number of opts.Life in lives.
+	life  uint32
+	tail  tailCache
+	cache blockCache
+
+	mu     sync.RWMutex
+	logs   map[protocol.PartitionID]*Log
+	fenced error
+
+	// committed is the last committed slot whose chunks have all reached their logs, -1 before the first.
+	committed atomic.Int64
+	// work is owned by the goroutine that calls Committed and Fenced.
+	work commitWork
+
+	// ckpt is held by the one who writes manifests, across I/O. It guards the fields below.
+	ckpt      chan struct{}
+	objectSeq int64
+	streamRev int64
+
+	due   checkpointDue
+	dirty dirtyList
+}
 
 // NewSet returns an empty set. It starts nothing: see Run.
-func NewSet(o Options) (*Set, error) { return &Set{}, nil }
+func NewSet(o Options) (*Set, error) {
+	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
+	s.due.c = make(chan struct{}, 1)
+	s.life = s.lives.id(o.Life)
+	s.committed.Store(-1)
+	m, err := newMetrics(s, o.Registerer)
+	if err != nil {
+		return nil, fmt.Errorf("register partition metrics: %w", err)
+	}
+	s.metrics = m
+	s.tail.init(s.opts.TailBytes)
+	s.cache.init(s.opts, m)
+	return s, nil
+}
+
+// UseWAL sets Options.WAL. It must be called before the first append.
+func (s *Set) UseWAL(w WAL) { s.opts.WAL = w }
 
 // Get returns the log of a partition that this life owns.
-func (s *Set) Get(id protocol.PartitionID) (*Log, bool) { return nil, false }
+func (s *Set) Get(id protocol.PartitionID) (*Log, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	l, ok := s.logs[id]
+	return l, ok
+}
 
 // Create adds the empty log of a new partition, or returns the one that is there.
-func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log { return nil }
+func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := s.logs[id]; ok {
+		return l
+	}
+	l := &Log{set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}}
+	s.logs[id] = l
+	return l
+}
 
 // Delete drops a log: its waiters wake, and appends and reads fail with ErrUnknownPartition.
-func (s *Set) Delete(id protocol.PartitionID) {}
+func (s *Set) Delete(id protocol.PartitionID) {
+	s.mu.Lock()
+	l, ok := s.logs[id]
+	delete(s.logs, id)
+	s.mu.Unlock()
+	if !ok {
+		return
+	}
+	var work commitWork
+	l.mu.Lock()
+	l.endLocked(ErrUnknownPartition, &work)
+	l.ended = ErrUnknownPartition
+	l.mu.Unlock()
+	work.finish()
+}
 
-// Committed implements wal.Sink.
-func (s *Set) Committed(slot *wal.Slot) {}
+// Committed implements wal.Sink: it caches the slot, moves high watermarks, and then answers producers and wakes long polls.
+func (s *Set) Committed(slot *wal.Slot) {
+	s.tail.add(slot)
+	life := s.life
+	if slot.Life != s.opts.Life {
+		life = s.lives.id(slot.Life)
+	}
+	w := &s.work
+	for i := range slot.Chunks {
+		c := &slot.Chunks[i]
+		l, ok := s.Get(c.Partition)
+		if !ok {
+			continue // deleted since the append
+		}
+		l.mu.Lock()
+		l.commitLocked(c, slot.Seq, life, w)
+		l.mu.Unlock()
+	}
+	s.dirty.add(w.dirty, w.broken)
+	s.committed.Store(slot.Seq)
+	if w.broken != nil {
+		s.opts.Logger.Error("partition stopped", "slot", slot.Key, "error", w.broken)
+	}
+	w.finish()
+	s.due.count(s.opts, int64(len(slot.Object)))
+}
 
-// Fenced implements wal.Sink.
-func (s *Set) Fenced(err error) {}
+// Fenced implements wal.Sink: appends that wait get ErrNotLeader, and so do all later ones. What is committed stays readable (W6).
+func (s *Set) Fenced(err error) {
+	err = fmt.Errorf("%w: %w", ErrNotLeader, err)
+	s.mu.Lock()
+	s.fenced = err
+	logs := s.allLocked()
+	s.mu.Unlock()
+	for _, l := range logs {
+		l.mu.Lock()
+		l.endLocked(err, &s.work)
+		l.mu.Unlock()
+	}
+	s.work.finish()
+}
 
-// Run writes checkpoints as Options ask until ctx ends. It returns ctx's error.
-func (s *Set) Run(ctx context.Context) error { return nil }
+func (s *Set) allLocked() []*Log {
+	logs := make([]*Log, 0, len(s.logs))
+	for _, l := range s.logs {
+		logs = append(logs, l)
+	}
+	return logs
+}
 
-// Checkpoint writes the manifests of all logs that changed and raises trim.
-func (s *Set) Checkpoint(ctx context.Context) error { return nil }
+func (s *Set) fencedError() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.fenced
+}
 
-// Close writes the last checkpoint and waits for reads from the store. Call it after the writer is closed and before the stream is
-// marked as sealed (W8).
-func (s *Set) Close(ctx context.Context) error { return nil }
+// expireProducers forgets producers of all logs that have not written for long (P8).
+func (s *Set) expireProducers() {
+	now := s.opts.Now().UnixMilli()
+	s.mu.RLock()
+	logs := s.allLocked()
+	s.mu.RUnlock()
+	for _, l := range logs {
+		l.mu.Lock()
+		l.expireLocked(now)
+		l.mu.Unlock()
+	}
+}
 
-var _ wal.Sink = (*Set)(nil)
+// Close writes the last checkpoint and waits for reads from the store. Call it when the writer is closed and before the stream is
+// marked as sealed (W8). An error means that not everything is in manifests: the life must not be marked as closed.
+func (s *Set) Close(ctx context.Context) error {
+	err := s.Checkpoint(ctx)
+	s.cache.close()
+	return err
+}

@@ -1,0 +1,67 @@
+package partition
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	appendBytes, duplicates                prometheus.Counter
+	tailHits, tailMisses                   prometheus.Counter
+	cacheHits, cacheMisses, loads          prometheus.Counter
+	loadedBytes, corruptions               prometheus.Counter
+	checkpoints, checkpointErrors          prometheus.Counter
+	manifests, manifestBytes               prometheus.Counter
+	checkpointSeconds                      prometheus.Histogram
+	partitions, tailBytes, cacheBytes, lag prometheus.GaugeFunc
+}
+
+func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help})
+	}
+	gauge := func(name, help string, f func() float64) prometheus.GaugeFunc {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help}, f)
+	}
+	m := &metrics{
+		appendBytes:      counter("append_bytes_total", "Bytes of appended batches."),
+		duplicates:       counter("duplicate_batches_total", "Batches that repeated a stored one."),
+		tailHits:         counter("tail_hits_total", "Chunks read from committed slots in memory."),
+		tailMisses:       counter("tail_misses_total", "Chunks read that were not in committed slots in memory."),
+		cacheHits:        counter("cache_hits_total", "Pieces of old data found in the read cache or being loaded."),
+		cacheMisses:      counter("cache_misses_total", "Pieces of old data that had to be loaded."),
+		loads:            counter("loads_total", "Reads from the object store."),
+		loadedBytes:      counter("loaded_bytes_total", "Bytes read from the object store."),
+		corruptions:      counter("corruptions_total", "Pieces of old data whose checksum was wrong when read twice."),
+		checkpoints:      counter("checkpoints_total", "Checkpoints written."),
+		checkpointErrors: counter("checkpoint_errors_total", "Checkpoints that failed."),
+		manifests:        counter("manifests_total", "Manifests written."),
+		manifestBytes:    counter("manifest_bytes_total", "Bytes of manifest objects written."),
+		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: "tidemill", Subsystem: "partition", Name: "checkpoint_seconds",
+			Help: "Duration of checkpoints.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 12),
+		}),
+		partitions: gauge("partitions", "Partitions that this broker owns.", func() float64 {
+			s.mu.RLock()
+			defer s.mu.RUnlock()
+			return float64(len(s.logs))
+		}),
+		tailBytes:  gauge("tail_bytes", "Bytes of committed slots in memory.", func() float64 { return float64(s.tail.size()) }),
+		cacheBytes: gauge("cache_bytes", "Bytes of old data in memory.", func() float64 { return float64(s.cache.size()) }),
+		lag: gauge("trim_lag_slots", "Committed slots that a recovery would have to read.", func() float64 {
+			return float64(s.committed.Load() + 1 - s.due.trimmed.Load())
+		}),
+	}
+	if r == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range []prometheus.Collector{
+		m.appendBytes, m.duplicates, m.tailHits, m.tailMisses, m.cacheHits, m.cacheMisses, m.loads, m.loadedBytes, m.corruptions,
+		m.checkpoints, m.checkpointErrors, m.manifests, m.manifestBytes, m.checkpointSeconds, m.partitions, m.tailBytes, m.cacheBytes, m.lag,
+	} {
+		errs = append(errs, r.Register(c))
+	}
+	return m, errors.Join(errs...)
+}

@@ -1,0 +1,226 @@
+package partition
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	// readTogetherMax and readGapMax say which manifests of an object are read by one request.
+	readTogetherMax = 8 << 20
+	readGapMax      = 64 << 10
+)
+
+// opening is a partition on its way into the set.
+type opening struct {
+	state metadata.PartitionState
+	log   *Log
+	// grown: the recovered tail is longer than what the manifest covers.
+	grown bool
+	err   error
+}
+
+// Open builds the logs of partitions that this life takes over: from their manifests, and from what recoveries say of the owners'
+// untrimmed slots. An owner without recovery has closed itself with everything in manifests (W8). It returns the claims that make the
+// partitions ours; their manifests include the recovered tails, so nothing depends on the old lives' logs any more once they are
+// accepted. Until then no append may be admitted.
+//
+// A damaged partition is left out: the error wraps ErrCorrupt and the claims for the others are good. Any other error leaves the set
+// as it was, and Open may be called again, as it may for what a failed claim has left over: partitions that are ours are skipped.
+func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recoveries map[wal.Life]wal.Recovery) ([]metadata.Claim, error) {
+	if err := s.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	var all []*opening
+	for _, st := range states {
+		if st.Owner != s.opts.Life {
+			all = append(all, &opening{state: st})
+		}
+	}
+	if err := s.loadManifests(ctx, all); err != nil {
+		return nil, fmt.Errorf("load manifests: %w", err)
+	}
+	for life, r := range recoveries {
+		if err := s.recoverTail(ctx, life, &r, all); err != nil {
+			return nil, fmt.Errorf("recover the log of %v: %w", life, err)
+		}
+	}
+	var damaged []error
+	good := slices.DeleteFunc(all, func(o *opening) bool {
+		if o.err == nil && o.log.hw < o.state.Start {
+			o.err = corruptf("epoch %d begins at %d, but the log ends at %d", o.state.LeaderEpoch, o.state.Start, o.log.hw)
+		}
+		if o.err != nil {
+			damaged = append(damaged, fmt.Errorf("open %v: %w", o.state.ID, o.err))
+		}
+		return o.err != nil
+	})
+	claims, err := s.claim(ctx, good)
+	if err != nil {
+		return nil, err
+	}
+	return claims, errors.Join(damaged...)
+}
+
+// claim raises leader epochs, writes the manifests of logs that grew and puts all logs into the set.
+func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, error) {
+	var snapshots []*snapshot
+	for _, o := range all {
+		l := o.log
+		l.epoch = o.state.LeaderEpoch + 1
+		l.end = l.hw
+		l.epochs = mergeEpochs(l.epochs, []Epoch{{Epoch: l.epoch, Life: s.life, Start: l.hw}})
+		if o.grown {
+			snapshots = append(snapshots, l.snapshot(0))
+		}
+	}
+	if err := s.writeManifests(ctx, snapshots); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrStorage, err)
+	}
+	pointers := make(map[*Log]*metadata.ManifestPointer, len(snapshots))
+	for _, x := range snapshots {
+		x.log.adopt(x)
+		pointers[x.log] = &x.pointer
+	}
+	claims := make([]metadata.Claim, 0, len(all))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range all {
+		l := o.log
+		c := metadata.Claim{
+			ID: o.state.ID, Rev: o.state.Rev, ManifestRev: o.state.ManifestRev, OldLife: o.state.Owner,
+			LeaderEpoch: l.epoch, Start: l.hw, Manifest: pointers[l],
+		}
+		for _, e := range l.epochs {
+			c.History = append(c.History, metadata.EpochStart{Epoch: e.Epoch, Start: e.Start, Life: s.lives.life(e.Life)})
+		}
+		claims = append(claims, c)
+		s.logs[l.id] = l
+	}
+	return claims, nil
+}
+
+// loadManifests builds each partition's log from its manifest, reading neighbours in an object together.
+func (s *Set) loadManifests(ctx context.Context, all []*opening) error {
+	var stored []*opening
+	for _, o := range all {
+		o.log = &Log{set: s, id: o.state.ID, epochs: s.historyOf(o.state)}
+		if o.state.Manifest != nil {
+			stored = append(stored, o)
+		}
+	}
+	slices.SortFunc(stored, func(a, b *opening) int {
+		x, y := a.state.Manifest, b.state.Manifest
+		return cmp.Or(cmp.Compare(x.Key, y.Key), cmp.Compare(x.Pos, y.Pos))
+	})
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(s.opts.Loads)
+	for len(stored) > 0 {
+		n := together(stored)
+		group := stored[:n]
+		stored = stored[n:]
+		g.Go(func() error { return s.loadGroup(ctx, group) })
+	}
+	return g.Wait()
+}
+
+// together returns how many of the openings' manifests, sorted by place, one request should read.
+func together(stored []*opening) int {
+	first := stored[0].state.Manifest
+	end := first.Pos + int64(first.Len)
+	for i, o := range stored[1:] {
+		m := o.state.Manifest
+		if m.Key != first.Key || m.Pos-end > readGapMax || m.Pos+int64(m.Len)-first.Pos > readTogetherMax {
+			return i + 1
+		}
+		end = max(end, m.Pos+int64(m.Len))
+	}
+	return len(stored)
+}
+
+func (s *Set) loadGroup(ctx context.Context, group []*opening) error {
+	first, last := group[0].state.Manifest, group[len(group)-1].state.Manifest
+	for range 2 { // damage must show twice
+		buf := make([]byte, last.Pos+int64(last.Len)-first.Pos)
+		ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
+		err := s.opts.Store.ReadAt(ctx, first.Key, buf, first.Pos)
+		cancel()
+		err = wrapStore(err, first.Key)
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			return err
+		}
+		bad := false
+		for _, o := range group {
+			m := o.state.Manifest
+			o.err = err
+			if err == nil {
+				o.err = o.load(buf[m.Pos-first.Pos:][:m.Len])
+			}
+			bad = bad || o.err != nil
+		}
+		if !bad {
+			return nil
+		}
+	}
+	return nil
+}
+
+func wrapStore(err error, key string) error {
+	if err == nil {
+		return nil
+	}
+	return storeError(fmt.Errorf("read %s: %w", key, err))
+}
+
+// load fills the log from its manifest's bytes.
+func (o *opening) load(b []byte) error {
+	p := o.state.Manifest
+	if got := crc32.Checksum(b, castagnoli); got != p.CRC {
+		return corruptf("manifest in %s at %d has checksum %08x, want %08x", p.Key, p.Pos, got, p.CRC)
+	}
+	m, err := DecodeManifest(b)
+	if err != nil {
+		return fmt.Errorf("manifest in %s at %d: %w", p.Key, p.Pos, err)
+	}
+	if m.Partition != o.state.ID || m.EndOffset != p.EndOffset || m.Version != p.Version {
+		return corruptf("manifest in %s at %d is version %d of %v up to %d", p.Key, p.Pos, m.Version, m.Partition, m.EndOffset)
+	}
+	l, ids := o.log, o.log.set.lives.adopt(m.Lives)
+	for i := range m.Epochs {
+		m.Epochs[i].Life = ids[m.Epochs[i].Life]
+	}
+	for i := range m.Pages {
+		m.Pages[i].Life = ids[m.Pages[i].Life]
+		l.size += m.Pages[i].Bytes
+	}
+	for i := range m.Extents {
+		m.Extents[i].Life = ids[m.Extents[i].Life]
+		l.size += int64(m.Extents[i].Len)
+	}
+	l.logStart, l.hw, l.manifestVersion = m.LogStart, m.EndOffset, m.Version
+	l.pages, l.recent = m.Pages, m.Extents
+	l.epochs = trimEpochs(mergeEpochs(l.epochs, m.Epochs), m.LogStart)
+	l.loadProducers(m.Producers)
+	if m.CoordinatorOffset >= 0 {
+		l.coordinator = &coordinatorState{offset: m.CoordinatorOffset, blob: m.Coordinator}
+	}
+	return nil
+}
+
+func (s *Set) historyOf(st metadata.PartitionState) []Epoch {
+	var out []Epoch
+	for _, h := range st.History {
+		out = append(out, Epoch{Epoch: h.Epoch, Start: h.Start, Life: s.lives.id(h.Life)})
+	}
+	return mergeEpochs(out, []Epoch{{Epoch: st.LeaderEpoch, Start: st.Start, Life: s.lives.id(st.Owner)}})
+}

@@ -1,0 +1,91 @@
+package partition
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// WAL is the write-ahead log as logs use it; wal.Writer is one. Append is memory only, keeps order and does not keep the slice.
+type WAL interface {
+	Append(entries ...wal.Entry) error
+}
+
+// ManifestStore is the agreed state as checkpoints use it; metadata.Store is one.
+type ManifestStore interface {
+	// CommitManifests replaces manifest heads of partitions that life owns. After an error some may be replaced.
+	CommitManifests(ctx context.Context, life wal.Life, updates []metadata.ManifestUpdate) error
+	// Partitions lists all partitions; it is asked after a failed commit.
+	Partitions(ctx context.Context) ([]metadata.PartitionState, error)
+	// Load and Trim are those of wal.Registry.
+	Load(ctx context.Context, life wal.Life) (wal.StreamState, error)
+	Trim(ctx context.Context, life wal.Life, rev, t int64) error
+}
+
+// Options configure a Set. Zero numbers mean the defaults.
+type Options struct {
+	// Life is the broker life that owns the logs.
+	Life wal.Life
+	// WAL may be set later with Set.UseWAL, because a writer wants its sink first.
+	WAL       WAL
+	Store     objectstore.Store
+	Manifests ManifestStore
+	// Coordinator returns the state of the coordinator that runs on a partition, to be kept in its manifest: the machine after all
+	// records below offset, all committed. ok is false for other partitions. It is called without locks. Optional.
+	Coordinator func(id protocol.PartitionID) (offset int64, blob []byte, ok bool)
+
+	// TailBytes bounds the committed slots kept in memory, default 256 MiB.
+	TailBytes int64
+	// CacheBytes bounds old data kept in memory, default 128 MiB.
+	CacheBytes int64
+	// Loads bounds concurrent reads from the store, default 32. Each holds up to 1 MiB beyond CacheBytes.
+	Loads int
+	// LoadTimeout bounds one read from the store, default 30 s.
+	LoadTimeout time.Duration
+
+	// CheckpointSlots, CheckpointBytes and CheckpointInterval say when manifests are written: after so many committed slots (default
+	// 1024), bytes of slots (default 256 MiB), or time since the last one if anything changed (default 1 min).
+	CheckpointSlots    int64
+	CheckpointBytes    int64
+	CheckpointInterval time.Duration
+	// ProducerExpiry is how long a producer that writes nothing is remembered, default 24 h (P8).
+	ProducerExpiry time.Duration
+
+	// Now is the clock of producer expiry, default time.Now.
+	Now func() time.Time
+	// Registerer takes the metrics. Optional.
+	Registerer prometheus.Registerer
+	// Logger defaults to slog.Default.
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	setDefault(&o.TailBytes, 256<<20)
+	setDefault(&o.CacheBytes, 128<<20)
+	setDefault(&o.Loads, 32) // with GETs of 20-50 ms, about 1 GB/s of 1 MiB pieces
+	setDefault(&o.LoadTimeout, 30*time.Second)
+	setDefault(&o.CheckpointSlots, 1024)
+	setDefault(&o.CheckpointBytes, 256<<20)
+	setDefault(&o.CheckpointInterval, time.Minute)
+	setDefault(&o.ProducerExpiry, 24*time.Hour)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}

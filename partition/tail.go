@@ -1,0 +1,52 @@
+package partition
+
+import (
+	"sync"
+
+	"github.com/tidemill/tidemill/wal"
+)
+
+// tailCache keeps the newest committed slots of this life, first in first out, within a byte budget. Slots are dense, so it is a queue.
+type tailCache struct {
+	mu     sync.RWMutex
+	budget int64
+	bytes  int64
+	// first is the number of slots[0].
+	first int64
+	slots [][]byte
+}
+
+func (t *tailCache) init(budget int64) { t.budget = budget }
+
+// add keeps a slot's object, which must not change. A slot larger than the budget is not kept.
+func (t *tailCache) add(s *wal.Slot) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.Seq != t.first+int64(len(t.slots)) {
+		t.first, t.slots, t.bytes = s.Seq, nil, 0
+	}
+	t.slots = append(t.slots, s.Object)
+	t.bytes += int64(len(s.Object))
+	for t.bytes > t.budget {
+		t.bytes -= int64(len(t.slots[0]))
+		t.slots[0] = nil
+		t.slots = t.slots[1:]
+		t.first++
+	}
+}
+
+// get returns a slot's object, or nil.
+func (t *tailCache) get(seq int64) []byte {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if i := seq - t.first; i >= 0 && i < int64(len(t.slots)) {
+		return t.slots[i]
+	}
+	return nil
+}
+
+func (t *tailCache) size() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.bytes
+}
