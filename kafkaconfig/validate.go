@@ -59,10 +59,13 @@ func validateTogether(overrides map[string]string, l Layers) error {
 	return nil
 }
 
-// ValidateStatic checks one broker key given at start. Unknown keys are refused with the nearest match; the caller says
-// where the key was set. The error is an *Error.
+// ValidateStatic checks one broker key given at start. Keys that Kafka retired are accepted, unknown ones are refused with the
+// nearest match; the caller says where the key was set. The error is an *Error.
 func ValidateStatic(name, value string) error {
-	k, ok := Lookup(BrokerScope, name)
+	if Retired(name) {
+		return nil
+	}
+	k, ok := Lookup(BrokerScope, baseName(name))
 	if !ok {
 		message := "unknown Kafka setting " + name
 		if near := Suggest(name, BrokerScope); near != "" {
