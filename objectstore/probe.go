@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // ErrNotAtomic: the store let two writers create one object, or shows an older state than it acknowledged. No
@@ -18,16 +19,20 @@ var ErrNotAtomic = errors.New("objectstore: create-if-absent is not atomic")
 const (
 	probeKeys     = 8
 	probeCreators = 16
-	probeAttempts = 20 // of one creator against answers that decide nothing
+	probeAttempts = 20 // of one creator against answers that decide nothing, 2 s in all
+	probePause    = 10 * time.Millisecond
+	probeCleanup  = 5 * time.Second
 )
 
 // Probe creates, reads and deletes a few small objects under "probe/" and returns ErrNotAtomic, with what it saw, when
 // s does not keep the promises of Store. Any other error means that it could not find out.
-func Probe(ctx context.Context, s Store) (err error) {
+func Probe(ctx context.Context, s Store) error {
 	p := probe{store: s, prefix: "probe/" + rand.Text() + "/"}
 	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeCleanup)
+		defer cancel()
 		// The objects are garbage whatever happened; a failing cleanup is no reason to refuse a good store.
-		_ = s.Delete(context.WithoutCancel(ctx), p.keys...)
+		_ = s.Delete(ctx, p.keys...)
 	}()
 	for i := range probeKeys {
 		if err := p.contend(ctx, p.key(fmt.Sprintf("contended-%d", i))); err != nil {
@@ -157,6 +162,10 @@ func (p *probe) create(ctx context.Context, key string, body []byte) error {
 			return err
 		}
 		unsure = true
+		select {
+		case <-time.After(time.Duration(attempt) * probePause):
+		case <-ctx.Done():
+		}
 	}
 }
 
