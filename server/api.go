@@ -8,6 +8,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"time"
@@ -15,16 +16,19 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
+// ErrDraining is the cause of a request context's end when the server shuts down: a parked request is to answer what it has.
+var ErrDraining = errors.New("server is shutting down")
+
 // A Handler answers requests. Handle is called from the connection's reader goroutine, in the order of arrival, and must
 // call done exactly once, from any goroutine, during the call or after it. It must not block for a produce, as the requests
-// behind it would not be read. ctx ends when the connection closes or the server drains; done is still to be called
-// then. A panic in Handle closes the connection.
+// behind it would not be read. ctx ends when the connection closes or, with cause ErrDraining, when the server shuts down;
+// done is still to be called then. A panic in Handle closes the connection.
 type Handler interface {
 	Handle(ctx context.Context, c *Conn, r *Request, done func(Response))
 }
 
-// A Request is one request as it came. It and what aliases its Body are valid until its done was called and the response,
-// with everything in Response.Buffers, was written.
+// A Request is one request as it came. It and what aliases its Body are valid until done was called and Response.Buffers
+// was written, or longer if retained.
 type Request struct {
 	Header protocol.Header
 	// Body is what follows the header. An ApiVersions request of an unknown version is passed on like any other: the handler
@@ -32,13 +36,22 @@ type Request struct {
 	Body []byte
 	// Received is when the frame was complete.
 	Received time.Time
+
+	frame *frame
+}
+
+// Retain keeps Body, and the budget that its bytes take, until release is called: a produce that timed out is answered
+// while the log still reads its batches. Call it before done. release must be called exactly once.
+func (r *Request) Retain() (release func()) {
+	r.frame.refs.Add(1)
+	return r.frame.release
 }
 
 // A Response is what a handler makes of a request.
 type Response struct {
 	// Buffers is the whole frame, with its size. The server owns the slice afterwards, and reads the bytes until Release.
 	Buffers net.Buffers
-	// Close closes the connection after the response was written, or at once if Buffers is empty (A7, A8).
+	// Close closes the connection after this response and those before it were written (A7, A8). Buffers may be empty.
 	Close bool
 	// Silent means that there is no response: a produce with acks=0 (A8).
 	Silent bool
