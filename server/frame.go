@@ -74,6 +74,8 @@ type frame struct {
 	pool   *framePool
 	budget *Budget
 	refs   atomic.Int32
+	// lost is set when somebody may still read buf although all references are gone: it is not used again.
+	lost atomic.Bool
 }
 
 // release drops one reference; the last one gives memory and budget back.
@@ -82,7 +84,9 @@ func (f *frame) release() {
 	case n == 0:
 		buf := f.buf
 		f.buf = nil
-		f.pool.put(buf)
+		if !f.lost.Load() {
+			f.pool.put(buf)
+		}
 		f.budget.Release(int64(len(buf)))
 	case n < 0:
 		panic("server: frame released twice")

@@ -99,14 +99,17 @@ func (c *Conn) setClientID(id *string) {
 	c.clientID.Store(id)
 }
 
-// awaitFrame waits for the first byte of a frame. A connection that waits for us is not idle.
+// awaitFrame waits for the first byte of a frame. A connection that waits for us is not idle (A7).
 func (c *Conn) awaitFrame() error {
 	since := time.Now()
-	for c.r.Buffered() == 0 {
+	for {
 		idle := c.server.opts.Limits.IdleTimeout()
-		deadline := time.Time{}
+		var deadline time.Time
 		if idle > 0 {
-			deadline = time.Now().Add(idle)
+			if q := c.quiet(); q.After(since) {
+				since = q
+			}
+			deadline = since.Add(idle)
 		}
 		c.setReadDeadline(deadline)
 		_, err := c.r.Peek(1)
@@ -116,11 +119,10 @@ func (c *Conn) awaitFrame() error {
 		if !errors.Is(err, os.ErrDeadlineExceeded) || c.isDraining() {
 			return err
 		}
-		if !c.idleSince().IsZero() && time.Since(since) >= idle {
-			return refusal{"idle", time.Since(since).String()}
+		if idle > 0 && !c.quiet().After(since) {
+			return refusal{"idle", idle.String()}
 		}
 	}
-	return nil
 }
 
 // peek reads the size and the key without taking them off, and refuses what is not served (A1, A3).
@@ -128,7 +130,7 @@ func (c *Conn) peek() (size int, key int16, err error) {
 	c.setReadDeadline(time.Now().Add(c.server.opts.FrameTimeout))
 	head, err := c.r.Peek(prefix)
 	if err != nil {
-		return 0, 0, slow(err)
+		return 0, 0, c.slow(err)
 	}
 	size = int(int32(binary.BigEndian.Uint32(head)))
 	key = int16(binary.BigEndian.Uint16(head[4:]))
@@ -166,15 +168,15 @@ func (c *Conn) readBody(buf []byte) error {
 		m, err := c.r.Read(buf[n:])
 		n += m
 		if err != nil && n < len(buf) {
-			return slow(err)
+			return c.slow(err)
 		}
 	}
 	return nil
 }
 
 // slow tells a frame that stalled from a connection that ended.
-func slow(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+func (c *Conn) slow(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.isDraining() {
 		return refusal{"slow", "request stalled"}
 	}
 	return err
@@ -192,7 +194,9 @@ func (c *Conn) dispatch(r *Request, size int64) (ok bool) {
 		if v := recover(); v != nil {
 			c.server.opts.Logger.Error("handler panicked", "key", protocol.Key(r.Header.Key), "version", r.Header.Version,
 				"panic", v, "stack", string(debug.Stack()))
+			r.frame.lost.Store(true)
 			c.abort()
+			p.giveUp()
 			ok = false
 		}
 	}()

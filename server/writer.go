@@ -35,7 +35,11 @@ func (p *pending) done(resp Response) {
 	c.mu.Lock()
 	if p.ready {
 		c.mu.Unlock()
-		panic("server: done called twice for " + protocol.Key(p.request.Header.Key).String())
+		c.server.opts.Logger.Error("done called twice", "key", protocol.Key(p.request.Header.Key))
+		if resp.Release != nil {
+			resp.Release()
+		}
+		return
 	}
 	p.response, p.ready = resp, true
 	if c.mu.broken {
@@ -53,8 +57,19 @@ func (p *pending) done(resp Response) {
 	}
 }
 
+// giveUp stands in for a done that a panic may have kept from being called.
+func (p *pending) giveUp() {
+	c := p.conn
+	c.mu.Lock()
+	called := p.ready
+	c.mu.Unlock()
+	if !called {
+		p.done(Response{})
+	}
+}
+
 // dropReadyLocked takes all ready requests out of the queue, in or out of order. The caller releases them without the lock.
-// While somebody writes, those that are being written are not in the queue's ready state any more: the writer took them.
+// Those that are being written are not in it any more: the writer took them and releases them.
 func (c *Conn) dropReadyLocked() []*pending {
 	var dropped []*pending
 	kept := c.mu.queue[:0]
@@ -92,6 +107,7 @@ func (c *Conn) write() {
 		}
 		if n == 0 {
 			c.mu.writing = false
+			c.mu.quietSince = time.Now()
 			c.changed.Broadcast()
 			c.mu.Unlock()
 			return
@@ -187,12 +203,12 @@ func (c *Conn) produceOnlyLocked() bool {
 	return len(c.mu.queue) == 0 || c.mu.queue[0].request.Header.Key == int16(protocol.KeyProduce)
 }
 
-// idleSince returns the zero time while a response is owed.
-func (c *Conn) idleSince() time.Time {
+// quiet returns since when the connection owes nothing; it is now while a response is owed.
+func (c *Conn) quiet() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if len(c.mu.queue) > 0 || c.mu.writing {
-		return time.Time{}
+		return time.Now()
 	}
-	return time.Now()
+	return c.mu.quietSince
 }
