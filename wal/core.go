@@ -65,8 +65,8 @@ type flight struct {
 	kind   Kind
 	state  flightState
 	// attempts counts PUTs, failures the attempts of any kind that did not decide anything since the slot was cut.
-	attempts   int
-	failures   int
+	attempts int
+	failures int
 	// badHeader is the unreadable header read last, and badHeaders how often in a row.
 	badHeader  []byte
 	badHeaders int

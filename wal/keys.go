@@ -1,7 +1,7 @@
 package wal
 
 import (
-	"fmt"
+	"encoding/hex"
 	"hash/fnv"
 	"strconv"
 )
@@ -9,14 +9,20 @@ import (
 // SlotKey names slot seq of life l: "wal/<hh>/<broker>/<incarnation>/<seq:020d>". hh spreads brokers over key prefixes,
 // because object stores scale request rates by prefix.
 func SlotKey(l Life, seq int64) string {
-	return fmt.Sprintf("%s%020d", slotPrefix(l), seq)
-}
-
-func slotPrefix(l Life) string {
 	id := strconv.FormatInt(int64(l.Broker), 10)
 	h := fnv.New32a()
 	h.Write([]byte(id))
-	return fmt.Sprintf("wal/%02x/%s/%s/", byte(h.Sum32()), id, l.Incarnation())
+	b := make([]byte, 0, 96)
+	b = append(b, "wal/"...)
+	b = hex.AppendEncode(b, []byte{byte(h.Sum32())})
+	b = append(b, '/')
+	b = append(b, id...)
+	b = append(b, '/')
+	b = append(b, l.Incarnation()...)
+	b = append(b, '/')
+	digits := strconv.FormatInt(seq, 10)
+	b = append(b, "00000000000000000000"[min(20, len(digits)):]...)
+	return string(append(b, digits...))
 }
 
 // RecoveryKey names the recovery object of life l: "recovery/<broker>/<incarnation>" (S5).

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -144,22 +145,19 @@ func (w *world) chaoticSealer(name string) {
 	}
 }
 
-func seeds(t *testing.T, otherwise int) int {
+func seeds(t *testing.T) uint64 {
 	t.Helper()
-	if raceEnabled {
-		otherwise /= 10
-	}
-	if testing.Short() {
-		otherwise /= 10
-	}
 	if v := os.Getenv(envSeeds); v != "" {
-		n, err := strconv.Atoi(v)
+		n, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
 			t.Fatalf("%s: %v", envSeeds, err)
 		}
 		return n
 	}
-	return otherwise
+	if testing.Short() {
+		return 1000
+	}
+	return 10_000
 }
 
 func TestSimulation(t *testing.T) {
@@ -171,12 +169,42 @@ func TestSimulation(t *testing.T) {
 		replay(t, seed)
 		return
 	}
-	for seed := range uint64(seeds(t, 10_000)) {
-		if v := newWorld(seed, nil, false).run(); v != nil {
-			t.Errorf("%s=%d: %s: %s", envSeed, seed, v.kind, v.text)
-			if t.Failed() {
-				t.FailNow()
-			}
+	n, shards := seeds(t), uint64(runtime.GOMAXPROCS(0))
+	reached := make([]map[string]int, shards)
+	t.Run("shards", func(t *testing.T) {
+		for shard := range shards {
+			reached[shard] = map[string]int{}
+			t.Run(strconv.FormatUint(shard, 10), func(t *testing.T) {
+				t.Parallel()
+				for seed := shard; seed < n && !t.Failed(); seed += shards {
+					w := newWorld(seed, nil, false)
+					w.reached = reached[shard]
+					if v := w.run(); v != nil {
+						t.Errorf("%s=%d: %s: %s", envSeed, seed, v.kind, v.text)
+					}
+				}
+			})
+		}
+	})
+	if n >= 1000 {
+		checkReached(t, reached)
+	}
+}
+
+// checkReached demands that the runs came to the places where logs are lost.
+func checkReached(t *testing.T, shards []map[string]int) {
+	t.Helper()
+	for _, what := range []string{
+		"commit", "fenced", "closed", "alarm", "read", "truncated read", "flipped read", "trim", "deleted", "late put",
+		"stored data", "stored seal", "stored close", "re-created", "sealer crashes", "close overtaken",
+	} {
+		n := 0
+		for _, r := range shards {
+			n += r[what]
+		}
+		t.Logf("%-15s %d", what, n)
+		if n == 0 {
+			t.Errorf("no run reached %q", what)
 		}
 	}
 }

@@ -124,6 +124,8 @@ func (x *simWriter) finishClose(n int64, digest Digest) {
 		x.deliver(func() {
 			if err != nil || st.Phase == PhaseOpen {
 				x.w.after(100*time.Millisecond, func() { x.deliver(func() { x.finishClose(n, digest) }) })
+			} else if st.Phase == PhaseSealing {
+				x.w.trace("close overtaken", n, 0) // the sealer will find CLOSE
 			}
 		})
 	})
@@ -185,7 +187,7 @@ type aheadRead struct {
 func startSealer(w *world, name string) *simSealer {
 	x := &simSealer{w: w, name: name, ahead: map[int64]*aheadRead{}, started: w.now}
 	x.ctx, x.cancel = context.WithCancel(context.Background())
-	w.trace("sealer starts: "+name, 0, 0)
+	w.trace("sealer starts", int64(len(w.sealers)), 0)
 	logic := &sealer{
 		store: sealerStore{x}, registry: sealerRegistry{x}, reads: x, life: simLife,
 		opts: SealOptions{Cluster: simCluster, Name: name, Logger: slog.New(slog.DiscardHandler)},
@@ -225,7 +227,7 @@ func (x *simSealer) crash() {
 	if x.done || x.dead {
 		return
 	}
-	x.w.trace("sealer crashes: "+x.name, 0, 0)
+	x.w.trace("sealer crashes", int64(slices.Index(x.w.sealers, x)), 0)
 	x.dead = true
 	x.cancel()
 	x.stop()
@@ -378,7 +380,7 @@ func (m *model) closed(n int64) {
 }
 
 func (m *model) sealed(x *simSealer, rec Recovery, err error) {
-	m.w.trace("sealer ends: "+x.name, rec.N, rec.Trim)
+	m.w.trace("sealer ends", rec.N, rec.Trim)
 	switch {
 	case errors.Is(err, ErrQuarantine) && (m.w.cfg.getTruncated > 0 || m.w.cfg.getFlipped > 0) && x.started < m.w.healAt():
 		// Both reads were damaged: loud, and wrong only in that it wants a person. Another sealer follows.

@@ -38,6 +38,8 @@ func (s *simStore) apply(key string, body []byte) error {
 		s.w.trace("stored "+h.Kind.String(), h.Seq, 0)
 		if old, known := s.data[key]; known && h.Kind == KindData && !bytes.Equal(old, body) {
 			s.w.violate("immutable", "slot %d changed its bytes (W2)", h.Seq)
+		} else if known {
+			s.w.trace("re-created", h.Seq, 0)
 		} else if h.Kind == KindData {
 			s.data[key] = body
 		}
@@ -63,7 +65,7 @@ func (s *simStore) put(key string, body []byte, done func(error)) {
 	case w.faulty(c.putLate):
 		// Applied when the caller has given up long ago, perhaps after the object was deleted.
 		w.after(attemptLimit+w.between(0, [...]time.Duration{time.Second, time.Minute, 6 * time.Minute}[w.rng.IntN(3)]),
-			func() { _ = apply() })
+			func() { w.trace("late put", 0, 0); _ = apply() })
 		reply(attemptLimit, failed)
 	case w.faulty(c.putTwice):
 		w.after(there+w.between(0, 5*time.Minute), func() { _ = apply() })

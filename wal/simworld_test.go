@@ -22,6 +22,8 @@ type world struct {
 	hash    hash.Hash64
 	verbose bool
 	lines   []string
+	// reached counts what was traced, if set.
+	reached map[string]int
 
 	healed    bool
 	violation *violation
@@ -96,6 +98,9 @@ func (w *world) trace(what string, a, b int64) {
 	binary.LittleEndian.PutUint64(buf[16:], uint64(b))
 	w.hash.Write(buf[:])
 	w.hash.Write([]byte(what))
+	if w.reached != nil {
+		w.reached[what]++
+	}
 	if w.verbose {
 		w.lines = append(w.lines, fmt.Sprintf("%14v %s %d %d", w.now, what, a, b))
 	}

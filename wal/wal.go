@@ -123,8 +123,9 @@ type Registry interface {
 	Load(ctx context.Context, l Life) (StreamState, error)
 	// BeginSeal moves OPEN at revision rev to SEALING (S2). It returns the state after the transaction, whoever won.
 	BeginSeal(ctx context.Context, l Life, rev int64, sealer string) (StreamState, error)
-	// FinishSeal moves SEALING to SEALED (S6), or OPEN to SEALED when the life closes itself (W8, recoveryKey empty).
-	// It returns the state after the transaction, whoever won.
+	// FinishSeal moves SEALING to SEALED (S6, recoveryKey set), or OPEN to SEALED when the life closes itself (W8,
+	// recoveryKey empty). A life that closes itself while it is being sealed leaves the finish to the sealer. It returns
+	// the state after the transaction, whoever won. StreamState's methods are these transitions.
 	FinishSeal(ctx context.Context, l Life, n int64, digest [32]byte, recoveryKey string) (StreamState, error)
 	// Trim raises trim to t if the phase is unchanged since rev and is OPEN, or SEALED with t <= N (G1).
 	Trim(ctx context.Context, l Life, rev int64, t int64) error
