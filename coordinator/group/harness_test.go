@@ -5,11 +5,11 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"pgregory.net/rapid"
 
 	"github.com/tidemill/tidemill/coordinator"
 	"github.com/tidemill/tidemill/protocol"
@@ -43,7 +43,7 @@ func (t topics) add(name string, id byte, partitions int32) {
 
 // bench is a machine with its surroundings: a clock that is moved by hand and a journal that commits at once.
 type bench struct {
-	t       testing.TB
+	t       rapid.TB
 	now     time.Time
 	limits  Limits
 	topics  topics
@@ -53,7 +53,7 @@ type bench struct {
 	drop    error // what replies are told instead of nil
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t rapid.TB) *bench {
 	b := &bench{t: t, now: time.UnixMilli(1_000_000), limits: DefaultLimits(), topics: topics{}}
 	b.limits.InitialRebalanceDelay = 0
 	b.topics.add("t", 1, 4)
@@ -342,7 +342,7 @@ func (b *bench) state() string {
 	return b.machine.describe("g", 5).State
 }
 
-func wantCode[T int16 | protocol.ErrorCode](t testing.TB, what string, got T, want protocol.ErrorCode) {
+func wantCode[T int16 | protocol.ErrorCode](t rapid.TB, what string, got T, want protocol.ErrorCode) {
 	t.Helper()
 	if protocol.ErrorCode(got) != want {
 		t.Errorf("%s: code %d, want %d", what, got, want)
