@@ -1,0 +1,192 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const (
+	// readyLimit covers a cold start on a busy machine; a broker needs well under a second of it, Kafka about five.
+	readyLimit = 60 * time.Second
+	// stopLimit is what the broker promises for a clean exit, with room for a busy machine.
+	stopLimit = 15 * time.Second
+)
+
+// OnKafka reports whether the tests run against Apache Kafka instead of the broker under test.
+func OnKafka() bool { return os.Getenv("TIDEMILL_E2E_BROKER") == "kafka" }
+
+// A Broker is one broker on fixed ports with its own data, which survives restarts.
+type Broker struct {
+	t    testing.TB
+	argv []string
+	// Addr is the bootstrap address, HTTP that of the health endpoint (empty on Kafka).
+	Addr, HTTP string
+	process    *Process
+}
+
+// Settings are Kafka's broker settings by Kafka's names.
+type Settings map[string]string
+
+// NewBroker starts a broker with empty data and waits until it is ready.
+func NewBroker(t testing.TB, settings Settings) *Broker {
+	t.Helper()
+	b := &Broker{t: t, Addr: FreeAddr(t)}
+	dir := filepath.Join(t.TempDir(), "data")
+	if OnKafka() {
+		b.argv = kafkaArgv(t, dir, b.Addr, settings)
+	} else {
+		b.HTTP = FreeAddr(t)
+		b.argv = []string{binary(t), "--listen", b.Addr, "--advertise", b.Addr, "--http", b.HTTP, "--data-dir", dir}
+		for _, name := range settings.names() {
+			b.argv = append(b.argv, "--kafka", name+"="+settings[name])
+		}
+	}
+	b.Start()
+	return b
+}
+
+func (s Settings) names() []string {
+	var names []string
+	for name := range s {
+		names = append(names, name)
+	}
+	sort.Strings(names)
+	return names
+}
+
+// Start starts a stopped broker on its ports and data, and waits until it is ready.
+func (b *Broker) Start() time.Duration {
+	b.t.Helper()
+	begun := time.Now()
+	b.process = Start(b.t, "broker", b.argv...)
+	Eventually(b.t, readyLimit, "broker is ready", func() error {
+		select {
+		case <-b.process.Exited():
+			b.t.Fatalf("broker exited with status %d", b.process.ExitCode())
+		default:
+		}
+		return b.ready()
+	})
+	return time.Since(begun)
+}
+
+// ready asks the health endpoint and then makes a client's first round trip.
+func (b *Broker) ready() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if b.HTTP != "" {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+b.HTTP+"/readyz", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz answers %s", resp.Status)
+		}
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(b.Addr))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return client.Ping(ctx)
+}
+
+// Kill9 ends the broker without any warning.
+func (b *Broker) Kill9() { b.t.Helper(); b.process.Kill9() }
+
+// Terminate asks the broker to end and fails the test if it does not do so cleanly and soon.
+func (b *Broker) Terminate() time.Duration {
+	b.t.Helper()
+	limit := stopLimit
+	if OnKafka() {
+		limit = 2 * exitLimit
+	}
+	took := b.process.Terminate(limit)
+	if code := b.process.ExitCode(); code != 0 && !OnKafka() {
+		b.t.Errorf("broker exited with status %d after SIGTERM", code)
+	}
+	return took
+}
+
+// Client returns a client of the broker that is closed with the test.
+func (b *Broker) Client(opts ...kgo.Opt) *kgo.Client {
+	b.t.Helper()
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr)}, opts...)...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(client.Close)
+	return client
+}
+
+// FreeAddr returns a loopback address nobody listens on at the moment.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// build makes the broker binary once for all tests of a run.
+var build = sync.OnceValues(func() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(root, ".cache", "broker")
+	_, err = TryRun(10*time.Minute, "", "go", "build", "-C", filepath.Dir(root), "-o", path, "./cmd/broker")
+	return path, err
+})
+
+func binary(t testing.TB) string {
+	t.Helper()
+	path, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// moduleRoot is the folder of the e2e module.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	for err == nil {
+		if _, statErr := os.Stat(filepath.Join(dir, "jvm", "pom.xml")); statErr == nil {
+			return dir, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", errors.New("no jvm/pom.xml in any folder above: run the tests inside the e2e module")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "", err
+}
+
+// cacheDir holds what outlives a run.
+func cacheDir() (string, error) {
+	base, err := os.UserCacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(base, "tidemill-e2e")
+	return dir, os.MkdirAll(dir, 0o755)
+}

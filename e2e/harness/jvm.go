@@ -1,0 +1,110 @@
+package harness
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// kafkaVersion is that of jvm/pom.xml. It names the cache folder.
+const kafkaVersion = "4.3.1"
+
+// fetchJars fills the cache folder from Maven Central: lib/ is the class path, plugins/ is for Connect's plugin.path.
+// It works in a folder of its own and moves it into place, so a half-filled cache is never seen.
+var fetchJars = sync.OnceValues(func() (string, error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return "", err
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(cache, "kafka-"+kafkaVersion)
+	if _, err := os.Stat(dir); err == nil {
+		return dir, nil
+	}
+	tmp, err := os.MkdirTemp(cache, "kafka-partial-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(tmp)
+	pom := filepath.Join(root, "jvm", "pom.xml")
+	for _, args := range [][]string{
+		{"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=" + filepath.Join(tmp, "lib")},
+		{"-Pplugin", "dependency:copy", "-DoutputDirectory=" + filepath.Join(tmp, "plugins", "file")},
+	} {
+		if _, err := TryRun(20*time.Minute, "", append([]string{"mvn", "-B", "-q", "-f", pom}, args...)...); err != nil {
+			return "", err
+		}
+	}
+	if err := os.Rename(tmp, dir); err != nil && !os.IsExist(err) {
+		if _, statErr := os.Stat(dir); statErr != nil {
+			return "", fmt.Errorf("move the class path into place: %w", err)
+		}
+	}
+	return dir, nil
+})
+
+// jars returns the cache folder.
+func jars(t testing.TB) string {
+	t.Helper()
+	dir, err := fetchJars()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// Java returns the command line that runs a class of Kafka's with a heap of heapMB.
+func Java(t testing.TB, heapMB int, class string, args ...string) []string {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{
+		"java", fmt.Sprintf("-Xmx%dm", heapMB), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
+		"-Dlog4j2.configurationFile=" + filepath.Join(root, "jvm", "log4j2.yaml"),
+		"-cp", filepath.Join(jars(t), "lib", "*"), class,
+	}, args...)
+}
+
+// PluginPath is a Connect plugin.path that holds the file connectors.
+func PluginPath(t testing.TB) string { t.Helper(); return filepath.Join(jars(t), "plugins") }
+
+// WriteFile writes a file into a folder of the test's own and returns its path.
+func WriteFile(t testing.TB, name, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// kafkaArgv formats storage for a one-node Apache Kafka and returns the command line that runs it.
+func kafkaArgv(t testing.TB, dir, addr string, settings Settings) []string {
+	t.Helper()
+	controller := FreeAddr(t)
+	props := []string{
+		"process.roles=broker,controller", "node.id=1", "log.dirs=" + dir,
+		"listeners=PLAINTEXT://" + addr + ",CONTROLLER://" + controller,
+		"advertised.listeners=PLAINTEXT://" + addr,
+		"controller.listener.names=CONTROLLER", "controller.quorum.voters=1@" + controller,
+		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+		"offsets.topic.replication.factor=1", "transaction.state.log.replication.factor=1",
+		"transaction.state.log.min.isr=1", "share.coordinator.state.topic.replication.factor=1",
+		"share.coordinator.state.topic.min.isr=1",
+	}
+	for _, name := range settings.names() {
+		props = append(props, name+"="+settings[name])
+	}
+	file := WriteFile(t, "server.properties", strings.Join(props, "\n")+"\n")
+	Run(t, time.Minute, "", Java(t, 256, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", file)...)
+	return Java(t, 768, "kafka.Kafka", file)
+}

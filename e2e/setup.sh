@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs what the end-to-end tests need beside Go: kcat, a JDK (17 or newer) and Maven. Debian and Ubuntu only;
+# elsewhere it says what is missing.
+set -eu
+
+missing=""
+command -v kcat >/dev/null 2>&1 || missing="$missing kcat"
+command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
+command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null 2>&1; then
+	echo "e2e/setup.sh: install by hand:$missing" >&2
+	exit 1
+fi
+sudo=""
+[ "$(id -u)" = 0 ] || sudo=sudo
+$sudo apt-get update -qq
+# shellcheck disable=SC2086 # a list of package names
+DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends $missing
