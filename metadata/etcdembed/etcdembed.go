@@ -41,7 +41,7 @@ const (
 	lockName      = "tidemill.lock"
 	// finishedName marks a folder whose first start was completed.
 	finishedName = "tidemill.ready"
-	socketName    = "etcd.sock"
+	socketName   = "etcd.sock"
 )
 
 // A Server is a running etcd.

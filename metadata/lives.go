@@ -1,0 +1,217 @@
+package metadata
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/tidemill/tidemill/wal"
+)
+
+// OpenLife creates a new life of a broker (W1): its epoch is one above the last, its nonce is new, so its slots' keys
+// were never used before, even if etcd was rolled back.
+func (s *Store) OpenLife(ctx context.Context, broker int32) (wal.Life, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	key := s.keys.epoch(broker)
+	for {
+		r, err := s.read(ctx, fmt.Sprintf("read the epoch of broker %d", broker), clientv3.OpGet(key))
+		if err != nil {
+			return wal.Life{}, err
+		}
+		life := wal.Life{Broker: broker, Epoch: 1}
+		if kv := kvAt(r, 0); kv != nil {
+			v, err := decode[counterValue](key, kv.Value)
+			if err != nil {
+				return wal.Life{}, err
+			}
+			life.Epoch = uint64(v.Value) + 1
+		}
+		rand.Read(life.Nonce[:]) //nolint:errcheck // crypto/rand.Read never fails
+		op := newOp()
+		_, ok, err := s.commit(ctx, write{
+			what: "open life " + life.String(),
+			when: []clientv3.Cmp{revIs(key, revAt(r, 0)), revIs(s.keys.state(life), 0)},
+			then: []clientv3.Op{
+				clientv3.OpPut(key, encode(counterValue{newHeader(op), int64(life.Epoch)})),
+				clientv3.OpPut(s.keys.state(life), encode(stateValue{header: newHeader(op), Phase: phaseNames[wal.PhaseOpen]})),
+				clientv3.OpPut(s.keys.trim(life), encode(counterValue{newHeader(op), 0})),
+			},
+			orElse: []clientv3.Op{clientv3.OpGet(s.keys.state(life))},
+			mine:   func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
+		})
+		if err != nil {
+			return wal.Life{}, err
+		}
+		if ok {
+			return life, nil
+		}
+		// Another start of the same broker took the epoch: take the next.
+	}
+}
+
+// Lives returns all lives of a broker, oldest first.
+func (s *Store) Lives(ctx context.Context, broker int32) ([]wal.StreamState, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	prefix := s.keys.lives(broker)
+	r, err := s.read(ctx, fmt.Sprintf("list the lives of broker %d", broker), clientv3.OpGet(prefix, clientv3.WithPrefix()))
+	if err != nil {
+		return nil, err
+	}
+	byKey := map[string]*mvccpb.KeyValue{}
+	for _, kv := range r.Responses[0].GetResponseRange().Kvs {
+		byKey[string(kv.Key)] = kv
+	}
+	var lives []wal.StreamState
+	for key, kv := range byKey {
+		inc, ok := strings.CutSuffix(strings.TrimPrefix(key, prefix), "/state")
+		if !ok {
+			continue
+		}
+		life, err := wal.ParseLife(fmt.Sprintf("%d/%s", broker, inc))
+		if err != nil {
+			return nil, fmt.Errorf("key %s: %w", key, err)
+		}
+		st, err := s.stream(life, kv, byKey[s.keys.trim(life)])
+		if err != nil {
+			return nil, err
+		}
+		lives = append(lives, st)
+	}
+	slices.SortFunc(lives, func(a, b wal.StreamState) int {
+		return cmp.Or(cmp.Compare(a.Life.Epoch, b.Life.Epoch), strings.Compare(a.Life.String(), b.Life.String()))
+	})
+	return lives, nil
+}
+
+// stream puts together what the registry holds of a life.
+func (s *Store) stream(l wal.Life, state, trim *mvccpb.KeyValue) (wal.StreamState, error) {
+	if state == nil {
+		return wal.StreamState{}, fmt.Errorf("life %s: %w", l, ErrUnknownLife)
+	}
+	v, err := decode[stateValue](s.keys.state(l), state.Value)
+	if err != nil {
+		return wal.StreamState{}, err
+	}
+	st, err := v.stream(l)
+	if err != nil {
+		return st, err
+	}
+	st.Rev = state.ModRevision
+	if trim != nil {
+		t, err := decode[counterValue](s.keys.trim(l), trim.Value)
+		if err != nil {
+			return st, err
+		}
+		st.Trim = t.Value
+	}
+	return st, nil
+}
+
+func (s *Store) gets(l wal.Life) []clientv3.Op {
+	return []clientv3.Op{clientv3.OpGet(s.keys.state(l)), clientv3.OpGet(s.keys.trim(l))}
+}
+
+// Load implements wal.Registry.
+func (s *Store) Load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	return s.load(ctx, l)
+}
+
+func (s *Store) load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
+	r, err := s.read(ctx, "load life "+l.String(), s.gets(l)...)
+	if err != nil {
+		return wal.StreamState{}, err
+	}
+	return s.stream(l, kvAt(r, 0), kvAt(r, 1))
+}
+
+// BeginSeal implements wal.Registry (S2). SEALING is never undone.
+func (s *Store) BeginSeal(ctx context.Context, l wal.Life, rev int64, sealer string) (wal.StreamState, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	now, err := s.load(ctx, l)
+	if err != nil || now.Phase != wal.PhaseOpen || now.Rev != rev {
+		return now, err
+	}
+	return s.move(ctx, now, stateValue{Phase: phaseNames[wal.PhaseSealing], Sealer: sealer})
+}
+
+// FinishSeal implements wal.Registry (S6, W8). A life that closes itself without a recovery object loses to a sealer that
+// has begun; it finds SEALING in the answer.
+func (s *Store) FinishSeal(ctx context.Context, l wal.Life, n int64, digest [32]byte, recoveryKey string) (wal.StreamState, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	now, err := s.load(ctx, l)
+	if err != nil || now.Phase == wal.PhaseSealed {
+		return now, err
+	}
+	if now.Phase == wal.PhaseOpen && recoveryKey != "" {
+		return now, fmt.Errorf("finish the seal of %s: %w: it is OPEN, a seal begins with SEALING (S2)", l, ErrStale)
+	}
+	if now.Phase == wal.PhaseSealing && recoveryKey == "" {
+		return now, nil
+	}
+	return s.move(ctx, now, stateValue{
+		Phase: phaseNames[wal.PhaseSealed], Sealer: now.Sealer, N: n, Digest: hex.EncodeToString(digest[:]), Recovery: recoveryKey,
+	})
+}
+
+// move writes the next phase if the stream is still as it was read, and returns what then holds, whoever wrote it.
+func (s *Store) move(ctx context.Context, was wal.StreamState, next stateValue) (wal.StreamState, error) {
+	next.header = newHeader(newOp())
+	key := s.keys.state(was.Life)
+	r, _, err := s.commit(ctx, write{
+		what: fmt.Sprintf("move life %s to %s", was.Life, next.Phase),
+		when: []clientv3.Cmp{revIs(key, was.Rev)},
+		// The reads come after the put and see it: the same two answers follow in both branches.
+		then:   append([]clientv3.Op{clientv3.OpPut(key, encode(next))}, s.gets(was.Life)...),
+		orElse: s.gets(was.Life),
+	})
+	if err != nil {
+		return wal.StreamState{}, err
+	}
+	at := len(r.Responses) - 2
+	return s.stream(was.Life, kvAt(r, at), kvAt(r, at+1))
+}
+
+// Trim implements wal.Registry (G1). ErrStale: the phase is not the one at rev, or allows no trim.
+func (s *Store) Trim(ctx context.Context, l wal.Life, rev int64, t int64) error {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	what := fmt.Sprintf("trim life %s to %d", l, t)
+	for {
+		r, err := s.read(ctx, what, s.gets(l)...)
+		if err != nil {
+			return err
+		}
+		now, err := s.stream(l, kvAt(r, 0), kvAt(r, 1))
+		if err != nil {
+			return err
+		}
+		allowed := now.Phase == wal.PhaseOpen || now.Phase == wal.PhaseSealed && t <= now.N
+		if now.Rev != rev || !allowed {
+			return fmt.Errorf("%s: %w", what, ErrStale)
+		}
+		if t <= now.Trim {
+			return nil
+		}
+		_, ok, err := s.commit(ctx, write{
+			what: what,
+			when: []clientv3.Cmp{revIs(s.keys.state(l), rev), revIs(s.keys.trim(l), revAt(r, 1))},
+			then: []clientv3.Op{clientv3.OpPut(s.keys.trim(l), encode(counterValue{newHeader(newOp()), t}))},
+		})
+		if err != nil || ok {
+			return err
+		}
+	}
+}

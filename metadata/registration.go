@@ -1,0 +1,155 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/tidemill/tidemill/wal"
+)
+
+// A Registration keeps a broker's liveness key while the life is OPEN. Losing the lease stops nothing: the key comes back
+// by itself once etcd does (section 11, lease loss).
+type Registration struct {
+	store  *Store
+	life   wal.Life
+	info   BrokerInfo
+	stop   context.CancelFunc
+	done   chan struct{}
+	fenced chan struct{}
+
+	mu struct {
+		sync.Mutex
+		lease clientv3.LeaseID
+	}
+}
+
+// Register announces a broker under a lease and keeps it announced until Unregister or Close of the store. A key of an
+// earlier life is replaced. ErrFenced: life is not OPEN, or a later life of the broker is registered.
+func (s *Store) Register(ctx context.Context, life wal.Life, info BrokerInfo) (*Registration, error) {
+	first, cancel := s.bound(ctx)
+	defer cancel()
+	r := &Registration{store: s, life: life, info: info, done: make(chan struct{}), fenced: make(chan struct{})}
+	if err := r.announce(first); err != nil {
+		return nil, err
+	}
+	keep, stop := context.WithCancel(s.ctx)
+	r.stop = stop
+	s.running.Go(func() { r.keep(keep) })
+	return r, nil
+}
+
+// Fenced is closed when the life turned out not to be OPEN any more: the broker must stop at once.
+func (r *Registration) Fenced() <-chan struct{} { return r.fenced }
+
+// Unregister ends the registration and removes the liveness key. When that fails the key goes with its lease.
+func (r *Registration) Unregister(ctx context.Context) error {
+	r.stop()
+	<-r.done
+	ctx, cancel := r.store.bound(ctx)
+	defer cancel()
+	if _, err := r.store.client.Revoke(ctx, r.leaseID()); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		return fmt.Errorf("unregister %s: %w: %w", r.life, ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (r *Registration) leaseID() clientv3.LeaseID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.lease
+}
+
+// keep refreshes the lease, and announces again whenever it was lost.
+func (r *Registration) keep(ctx context.Context) {
+	defer close(r.done)
+	for ctx.Err() == nil {
+		if alive, err := r.store.client.KeepAlive(ctx, r.leaseID()); err == nil {
+			for range alive { //nolint:revive // each answer only means that the lease lives
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.store.config.Logger.LogAttrs(ctx, slog.LevelWarn, "liveness lease lost", slog.String("life", r.life.String()))
+		for {
+			try, cancel := r.store.bound(ctx)
+			err := r.announce(try)
+			cancel()
+			if err == nil {
+				break
+			}
+			if errors.Is(err, ErrFenced) {
+				close(r.fenced)
+				return
+			}
+			if !r.store.pause(ctx) {
+				return
+			}
+		}
+	}
+}
+
+// announce puts the key under a new lease if the life is OPEN.
+func (r *Registration) announce(ctx context.Context) error {
+	s, key, op := r.store, r.store.keys.broker(r.life.Broker), newOp()
+	what := "register " + r.life.String()
+	lease, err := s.client.Grant(ctx, int64((s.config.LeaseTTL+time.Second-1)/time.Second))
+	if err != nil {
+		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
+	}
+	for {
+		now, err := s.read(ctx, what, append(s.gets(r.life), clientv3.OpGet(key))...)
+		if err != nil {
+			return err
+		}
+		st, err := s.stream(r.life, kvAt(now, 0), kvAt(now, 1))
+		if err != nil {
+			return err
+		}
+		if st.Phase != wal.PhaseOpen || r.superseded(kvAt(now, 2)) {
+			return fmt.Errorf("%s: %w", what, ErrFenced)
+		}
+		value := encode(brokerValue{newHeader(op), r.life.String(), r.info.Host, r.info.Port, r.info.Rack})
+		answer, ok, err := s.commit(ctx, write{
+			what:   what,
+			when:   []clientv3.Cmp{revIs(s.keys.state(r.life), st.Rev), revIs(key, revAt(now, 2))},
+			then:   []clientv3.Op{clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))},
+			orElse: []clientv3.Op{clientv3.OpGet(key)},
+			mine:   func(t *clientv3.TxnResponse) bool { return opAt(t, 0, op) },
+		})
+		if err != nil {
+			return err
+		}
+		if ok {
+			r.mu.Lock()
+			r.mu.lease = lease.ID
+			r.mu.Unlock()
+			rev := answer.Header.Revision
+			if !answer.Succeeded {
+				rev = revAt(answer, 0)
+			}
+			s.seen(ctx, rev)
+			return nil
+		}
+	}
+}
+
+// superseded reports whether a later life of the same broker holds the key.
+func (r *Registration) superseded(kv *kvPair) bool {
+	if kv == nil {
+		return false
+	}
+	v, err := decode[brokerValue](string(kv.Key), kv.Value)
+	if err != nil {
+		return false
+	}
+	other, err := wal.ParseLife(v.Life)
+	return err == nil && other.Epoch > r.life.Epoch
+}

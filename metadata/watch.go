@@ -1,0 +1,166 @@
+package metadata
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// pageSize bounds one answer of a list: some hundred bytes a key, far below gRPC's limits.
+const pageSize = 5000
+
+// errRewound means that etcd was restored from an old copy: its revisions went back, and nothing here can be trusted to
+// match. The Image stays as it was.
+var errRewound = errors.New("etcd's revision went back; it was restored from an older copy")
+
+// watch keeps the Image current until Close. It lists again after every trouble and from time to time even without, for
+// a watch is only a hint.
+func (s *Store) watch(st *state) {
+	var reported string
+	for s.ctx.Err() == nil {
+		err := s.follow(st)
+		if err == nil {
+			err = s.relist(st)
+		}
+		for err != nil && s.ctx.Err() == nil {
+			if err.Error() != reported {
+				reported = err.Error()
+				s.config.Logger.LogAttrs(s.ctx, slog.LevelWarn, "metadata watch interrupted", slog.Any("error", err))
+			}
+			if !s.pause(s.ctx) {
+				return
+			}
+			err = s.relist(st)
+		}
+		reported = ""
+	}
+}
+
+// follow applies changes after st's revision until the watch breaks or it is time to list again (nil).
+func (s *Store) follow(st *state) error {
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(s.ctx), s.config.relistEvery)
+	defer cancel()
+	changes := s.client.Watch(ctx, string(s.keys), clientv3.WithPrefix(), clientv3.WithRev(st.revision+1),
+		clientv3.WithProgressNotify())
+	for r := range changes {
+		if err := r.Err(); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("watch %s: %w", s.keys, err)
+		}
+		for _, e := range r.Events {
+			s.take(st, string(e.Kv.Key), eventValue(e), e.Kv.ModRevision)
+		}
+		// The header of a batch of events may be ahead of events that follow in the next batch; only a progress
+		// notification says that all up to it were sent.
+		rev := st.revision
+		if n := len(r.Events); n > 0 {
+			rev = r.Events[n-1].Kv.ModRevision
+		} else if r.IsProgressNotify() {
+			rev = r.Header.Revision
+		}
+		if rev > st.revision {
+			st.revision = rev
+			s.publish(st)
+		}
+	}
+	return nil
+}
+
+func eventValue(e *clientv3.Event) []byte {
+	if e.Type == mvccpb.DELETE {
+		return nil
+	}
+	return e.Kv.Value
+}
+
+// take applies one change. One that cannot be read is reported and skipped: the rest of the cluster must go on.
+func (s *Store) take(st *state, key string, value []byte, rev int64) {
+	if err := st.apply(key, value, rev); err != nil {
+		s.config.Logger.LogAttrs(s.ctx, slog.LevelError, "metadata not understood",
+			slog.String("key", key), slog.Int64("revision", rev), slog.Any("error", err))
+	}
+}
+
+func (s *Store) publish(st *state) {
+	old := s.image.Load()
+	s.image.Store(st.image(old))
+	close(old.changed)
+}
+
+// relist brings st to the present by a list and publishes it.
+func (s *Store) relist(st *state) error {
+	ctx, cancel := s.bound(s.ctx)
+	defer cancel()
+	if err := s.list(ctx, st); err != nil {
+		return err
+	}
+	s.publish(st)
+	return nil
+}
+
+// list reads every key that Images show, all at one revision, and applies what differs. A change that the watch should
+// have brought is reported.
+func (s *Store) list(ctx context.Context, st *state) error {
+	first, err := s.kv.Get(ctx, s.keys.cluster())
+	if err != nil {
+		return fmt.Errorf("list %s: %w: %w", s.keys, ErrUnavailable, err)
+	}
+	rev := first.Header.Revision
+	if rev < st.revision {
+		return fmt.Errorf("list %s at revision %d after %d: %w", s.keys, rev, st.revision, errRewound)
+	}
+	found := map[string]*mvccpb.KeyValue{}
+	for _, kv := range first.Kvs {
+		found[string(kv.Key)] = kv
+	}
+	for _, prefix := range []string{s.keys.brokers(), s.keys.topics(), s.keys.allParts(), s.keys.configs()} {
+		err := s.page(ctx, prefix, rev, func(kv *mvccpb.KeyValue) { found[string(kv.Key)] = kv })
+		if err != nil {
+			return err
+		}
+	}
+	missed := 0
+	for key, kv := range found {
+		if st.revs[key] == kv.ModRevision {
+			continue
+		}
+		if kv.ModRevision <= st.revision {
+			missed++
+		}
+		s.take(st, key, kv.Value, kv.ModRevision)
+	}
+	for key := range st.revs {
+		if found[key] == nil {
+			s.take(st, key, nil, rev)
+		}
+	}
+	if missed > 0 {
+		s.config.Logger.LogAttrs(ctx, slog.LevelError, "metadata watch missed changes", slog.Int("keys", missed))
+	}
+	st.revision = rev
+	return nil
+}
+
+// page calls fn for all keys under prefix as of revision rev.
+func (s *Store) page(ctx context.Context, prefix string, rev int64, fn func(*mvccpb.KeyValue)) error {
+	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	for {
+		r, err := s.kv.Get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
+		if err != nil {
+			return fmt.Errorf("list %s: %w: %w", prefix, ErrUnavailable, err)
+		}
+		for _, kv := range r.Kvs {
+			fn(kv)
+		}
+		if !r.More {
+			return nil
+		}
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+}
