@@ -18,12 +18,12 @@ const module = "github.com/tidemill/tidemill/"
 // A longer path wins over a shorter one.
 var floors = map[string]int{
 	"internal": 0, "protocol": 0, "objectstore": 0, "kafkaconfig": 0,
-	"wal": 1, "server": 1,
+	"wal": 1, "server": 1, "config": 1,
 	"metadata":    2,
 	"partition":   3,
 	"coordinator": 3, "coordinator/group": 4,
-	"broker": 5, "config": 5, "broker/api": 5,
-	"bench": 6, "cmd/broker": 6,
+	"broker": 5,
+	"bench":  6, "cmd/broker": 6,
 }
 
 // Hard limits. The habit is 400 lines a file and 60 a function; what is longer should be two things.

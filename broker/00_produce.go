@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// Produce: v3-11 (0-11 are advertised, see the protocol package)
+//
+// Batches are checked, sequenced and handed to the write-ahead log in the order of the connection; the answer waits until
+// all of them are durable, whatever acks says, while later produces are already read. acks=0 is never answered (A8).
+func init() { handle(protocol.KeyProduce, (*Broker).produce) }
+
+// adminClientID is whom Kafka lets write to internal topics.
+const adminClientID = "__admin_client"
+
+// A produceCall is one Produce request on its way. The last of its appends to end answers it, or its timer.
+type produceCall struct {
+	b       *Broker
+	c       *call
+	v       *view
+	acks    int16
+	release func() // gives the request's frame back
+	timer   *time.Timer
+
+	mu struct {
+		sync.Mutex
+		resp     *kmsg.ProduceResponse
+		answered bool
+		failed   bool
+	}
+	pending atomic.Int32 // appends that have not ended, and the request itself
+}
+
+func (b *Broker) produce(c *call, req *kmsg.ProduceRequest) {
+	p := &produceCall{b: b, c: c, v: b.view(), acks: req.Acks, release: c.detach()}
+	p.pending.Store(1)
+	p.mu.resp = req.ResponseKind().(*kmsg.ProduceResponse)
+	last := lastOccurrences(req)
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		out := kmsg.NewProduceResponseTopic()
+		out.Topic = t.Topic
+		for j := range t.Partitions {
+			if last != nil && last[protocol.TopicPartition{Topic: t.Topic, Partition: t.Partitions[j].Partition}] != (place{i, j}) {
+				continue
+			}
+			q := kmsg.NewProduceResponseTopicPartition()
+			q.Partition, q.BaseOffset, q.LogAppendTime, q.LogStartOffset = t.Partitions[j].Partition, -1, -1, -1
+			out.Partitions = append(out.Partitions, q)
+		}
+		p.mu.resp.Topics = append(p.mu.resp.Topics, out)
+	}
+	b.windows.Enter(c.conn.ID())
+	p.appendAll(req, last)
+	b.wal.Nudge()
+	p.arm(time.Duration(req.TimeoutMillis) * time.Millisecond)
+	p.end()
+}
+
+// place is where a partition stands in a request.
+type place struct{ topic, partition int }
+
+// lastOccurrences finds partitions that a request names more than once: the last one counts, as in Kafka. It returns nil
+// for the common request with one partition.
+func lastOccurrences(req *kmsg.ProduceRequest) map[protocol.TopicPartition]place {
+	if len(req.Topics) == 0 || len(req.Topics) == 1 && len(req.Topics[0].Partitions) == 1 {
+		return nil
+	}
+	last := make(map[protocol.TopicPartition]place)
+	for i, t := range req.Topics {
+		for j, p := range t.Partitions {
+			last[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = place{i, j}
+		}
+	}
+	return last
+}
+
+// appendAll starts the append of every partition that is answered for.
+func (p *produceCall) appendAll(req *kmsg.ProduceRequest, last map[protocol.TopicPartition]place) {
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		topic := p.v.img.Topics[t.Topic]
+		at := 0
+		for j := range t.Partitions {
+			in := &t.Partitions[j]
+			if last != nil && last[protocol.TopicPartition{Topic: t.Topic, Partition: in.Partition}] != (place{i, j}) {
+				continue
+			}
+			out := &p.mu.resp.Topics[i].Partitions[at]
+			at++
+			if refused := p.append(req, topic, in, out); refused != nil {
+				p.mu.Lock()
+				refused.answer(out)
+				p.mu.failed = true
+				p.mu.Unlock()
+			}
+		}
+	}
+}
+
+// append checks and sequences one partition's batch.
+func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *kmsg.ProduceRequestTopicPartition,
+	out *kmsg.ProduceResponseTopicPartition,
+) *produceRefusal {
+	if req.Acks < -1 || req.Acks > 1 {
+		return &produceRefusal{code: protocol.CodeInvalidRequiredAcks}
+	}
+	if t == nil {
+		return &produceRefusal{code: protocol.CodeUnknownTopicOrPartition}
+	}
+	l, code := p.b.ownedLog(p.v, t, in.Partition)
+	if code != protocol.CodeNone {
+		return &produceRefusal{code: code}
+	}
+	checked, refused := checkProduced(in.Records, produceRules{
+		version: req.Version, config: p.v.logConfig(t), now: time.Now().UnixMilli(),
+		internal: t.Internal && p.c.clientID() != adminClientID,
+	})
+	if refused != nil {
+		if refused.byLog {
+			refused.logStart = l.State().LogStart
+		}
+		return refused
+	}
+	p.pending.Add(1)
+	l.Append(partition.AppendInput{Batch: checked.batch, Origin: partition.OriginClient, LogAppendTime: checked.logAppendTime},
+		func(r partition.AppendResult, err error) { p.appended(out, r, err) })
+	return nil
+}
+
+// appended takes the outcome of one append. It is called from the write-ahead log's goroutine.
+func (p *produceCall) appended(out *kmsg.ProduceResponseTopicPartition, r partition.AppendResult, err error) {
+	p.mu.Lock()
+	if !p.mu.answered {
+		out.ErrorCode = int16(codeOf(err))
+		out.BaseOffset, out.LogAppendTime, out.LogStartOffset = r.BaseOffset, r.LogAppendTime, r.LogStart
+		p.mu.failed = p.mu.failed || err != nil
+	}
+	p.mu.Unlock()
+	p.end()
+}
+
+// end counts one end; the last one answers the request, if its timer has not, and gives the frame back.
+func (p *produceCall) end() {
+	if p.pending.Add(-1) > 0 {
+		return
+	}
+	if p.timer != nil {
+		p.timer.Stop()
+	}
+	p.b.windows.Leave(p.c.conn.ID())
+	p.answer()
+	p.release()
+}
+
+// arm starts the request's timer. What is not durable by then has an unknown outcome: it stays in the log's hands, and so
+// do the request's bytes (3.2).
+func (p *produceCall) arm(d time.Duration) {
+	if p.pending.Load() == 1 {
+		return // every append has ended already
+	}
+	p.timer = time.AfterFunc(max(d, time.Millisecond), p.expire)
+}
+
+func (p *produceCall) expire() {
+	p.mu.Lock()
+	if !p.mu.answered {
+		p.mu.failed = true
+		for i := range p.mu.resp.Topics {
+			for j := range p.mu.resp.Topics[i].Partitions {
+				q := &p.mu.resp.Topics[i].Partitions[j]
+				if q.ErrorCode == 0 && q.BaseOffset < 0 {
+					q.ErrorCode = int16(protocol.CodeRequestTimedOut)
+				}
+			}
+		}
+	}
+	p.mu.Unlock()
+	p.answer()
+}
+
+// answer sends the response, once.
+func (p *produceCall) answer() {
+	p.mu.Lock()
+	if p.mu.answered {
+		p.mu.Unlock()
+		return
+	}
+	p.mu.answered = true
+	failed, resp := p.mu.failed, p.mu.resp
+	p.mu.Unlock()
+	switch {
+	case p.acks != 0:
+		p.c.reply(resp)
+	case failed:
+		p.c.hangUp() // A8
+	default:
+		p.c.silent()
+	}
+}

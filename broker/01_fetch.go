@@ -1,0 +1,206 @@
+package broker
+
+import (
+	"context"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/protocol/record"
+	"github.com/tidemill/tidemill/server"
+)
+
+// Fetch: v4-16
+//
+// One byte budget and one deadline for all partitions (F1, F2). What is not there yet is waited for once, over all
+// partitions, and woken by commits. Batches go to the socket from where they are cached.
+func init() { handle(protocol.KeyFetch, (*Broker).fetch) }
+
+func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
+	v := b.view()
+	now := time.Now()
+	plan := b.sessions.plan(req, v.settings.FetchSessions, now)
+	resp := &protocol.FetchResponse{ErrorCode: plan.code}
+	if plan.code == protocol.CodeNone {
+		f := &fetching{b: b, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
+		f.run(c.ctx)
+		f.respond(resp)
+	}
+	c.done(server.Response{Buffers: resp.Encode(c.header.CorrelationID, c.header.Version)})
+}
+
+// fetching is one Fetch request being served.
+type fetching struct {
+	b        *Broker
+	v        *view
+	req      *kmsg.FetchRequest
+	plan     fetchPlan
+	deadline time.Time
+
+	logs  []*partition.Log // of the targets that can be read, else nil
+	parts []protocol.FetchPartition
+	bytes int
+	stop  bool // something has to be said at once: an error or a diverging epoch
+}
+
+// run reads, and waits for more while there is less than the client wants and nothing else to say (F1).
+func (f *fetching) run(ctx context.Context) {
+	maxBytes := min(int(f.req.MaxBytes), f.v.settings.FetchMaxBytes)
+	minBytes := min(int(f.req.MinBytes), maxBytes)
+	for {
+		f.read(ctx, maxBytes)
+		wait := time.Until(f.deadline)
+		if f.stop || wait <= 0 || len(f.plan.targets) == 0 || f.bytes >= minBytes || !f.wait(ctx, minBytes-f.bytes, wait) {
+			return
+		}
+	}
+}
+
+// wait returns true when it is worth reading again.
+func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) bool {
+	w := partition.NewWaiter(minBytes)
+	defer w.Close()
+	for i, l := range f.logs {
+		if l != nil {
+			l.Watch(w, nextOffset(f.plan.targets[i].offset, f.parts[i].Batches))
+		}
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-w.C():
+		return true
+	case <-timer.C:
+		return true // the last read, at the deadline
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// read fills parts from the logs, each partition in order from what is left of the budget (F2).
+func (f *fetching) read(ctx context.Context, budget int) {
+	f.logs = make([]*partition.Log, len(f.plan.targets))
+	f.parts = make([]protocol.FetchPartition, len(f.plan.targets))
+	f.bytes, f.stop = 0, false
+	for i, t := range f.plan.targets {
+		p := &f.parts[i]
+		*p = protocol.NewFetchPartition(t.partition)
+		p.ErrorCode = f.readOne(ctx, i, p, budget-f.bytes)
+		if p.ErrorCode != protocol.CodeNone || p.DivergingEpoch.Epoch >= 0 {
+			f.stop = true
+		}
+		for _, batch := range p.Batches {
+			f.bytes += len(batch)
+		}
+	}
+}
+
+func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartition, left int) protocol.ErrorCode {
+	t := f.plan.targets[i]
+	topic, code := f.v.topicByRef(t.id, t.name)
+	if code != protocol.CodeNone {
+		p.AbortedTransactions = []protocol.AbortedTransaction{} // F6
+		return code
+	}
+	if f.req.MaxBytes < 0 || t.maxBytes < 0 || f.req.IsolationLevel < 0 || f.req.IsolationLevel > 1 {
+		return protocol.CodeUnknownServerError // as Kafka answers what makes no sense (3.13)
+	}
+	if f.req.ReplicaID >= 0 {
+		return protocol.CodeReplicaNotAvailable // there are no followers
+	}
+	l, code := f.b.ownedLog(f.v, topic, t.partition)
+	if code != protocol.CodeNone {
+		return code
+	}
+	state := l.State()
+	if code := checkEpoch(t.leaderEpoch, state.LeaderEpoch); code != protocol.CodeNone {
+		p.CurrentLeader = protocol.LeaderEpoch{LeaderID: f.v.self, LeaderEpoch: state.LeaderEpoch}
+		return code
+	}
+	if code, diverges := f.checkLastEpoch(l, t, p); code != protocol.CodeNone || diverges {
+		return code
+	}
+	isolation := partition.Isolation(f.req.IsolationLevel)
+	r, err := l.Read(ctx, partition.ReadInput{
+		Offset: t.offset, MaxBytes: min(int(t.maxBytes), max(left, 0)), AtLeastOne: f.bytes == 0, Isolation: isolation,
+	})
+	if isolation == partition.ReadCommitted {
+		p.AbortedTransactions = []protocol.AbortedTransaction{}
+	}
+	if err == nil {
+		f.logs[i] = l
+		p.Batches = r.Batches
+	}
+	if err == nil || codeOf(err) == protocol.CodeOffsetOutOfRange {
+		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = r.HighWatermark, r.LastStable, r.LogStart // F5
+	}
+	return f.codeOf(ctx, err)
+}
+
+// codeOf maps a failed read to a code that consumers survive (F4). A request that was cut short has found nothing.
+func (f *fetching) codeOf(ctx context.Context, err error) protocol.ErrorCode {
+	if err == nil || ctx.Err() != nil {
+		return protocol.CodeNone
+	}
+	switch code := codeOf(err); code {
+	case protocol.CodeRequestTimedOut:
+		return protocol.CodeKafkaStorageError
+	default:
+		return code
+	}
+}
+
+// checkLastEpoch compares the epoch of the last record that the client has with the log's history (F11). Logs are never
+// truncated, so only a client of another log diverges.
+func (f *fetching) checkLastEpoch(l *partition.Log, t *fetchTarget, p *protocol.FetchPartition) (protocol.ErrorCode, bool) {
+	if t.lastEpoch < 0 || f.req.Version < 12 {
+		return protocol.CodeNone, false
+	}
+	epoch, end := l.EndOffsetForEpoch(t.lastEpoch)
+	switch {
+	case epoch < 0 || end < 0:
+		return protocol.CodeOffsetOutOfRange, false
+	case epoch < t.lastEpoch || end < t.offset:
+		p.DivergingEpoch = protocol.EpochEnd{Epoch: epoch, EndOffset: end}
+		return protocol.CodeNone, true
+	}
+	return protocol.CodeNone, false
+}
+
+// respond turns what was read into the answer: all partitions, or those that changed within a session.
+func (f *fetching) respond(resp *protocol.FetchResponse) {
+	tell := make([]bool, len(f.parts))
+	for i := range tell {
+		tell[i] = true
+	}
+	if s := f.plan.session; s != nil {
+		resp.SessionID = s.id
+		tell = s.told(f.plan.targets, f.parts, f.plan.incremental)
+	}
+	for i, t := range f.plan.targets {
+		if !tell[i] {
+			continue
+		}
+		if n := len(resp.Topics); n == 0 || resp.Topics[n-1].Name != t.name || resp.Topics[n-1].ID != t.id {
+			resp.Topics = append(resp.Topics, protocol.FetchTopic{Name: t.name, ID: t.id})
+		}
+		last := &resp.Topics[len(resp.Topics)-1]
+		last.Partitions = append(last.Partitions, f.parts[i])
+	}
+}
+
+// nextOffset is the offset after the batches that were read from offset on.
+func nextOffset(offset int64, batches [][]byte) int64 {
+	for _, chunk := range batches {
+		for len(chunk) > 0 {
+			batch, rest, err := record.Next(chunk)
+			if err != nil || batch == nil {
+				return offset
+			}
+			offset, chunk = batch.LastOffset()+1, rest
+		}
+	}
+	return offset
+}

@@ -1,0 +1,119 @@
+package broker
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// ListOffsets: v1-11
+//
+// By position or by time, exactly (L1, L2). There is no tier that Kafka would call remote, so what asks for one gets -1.
+func init() { handle(protocol.KeyListOffsets, (*Broker).listOffsets) }
+
+// Timestamps that mean positions, with the version each came with.
+const (
+	latestOffset         = -1
+	earliestOffset       = -2
+	maxTimestampOffset   = -3 // v7
+	earliestLocalOffset  = -4 // v8
+	latestTieredOffset   = -5 // v9
+	earliestPendingToGet = -6 // v11
+)
+
+func (b *Broker) listOffsets(c *call, req *kmsg.ListOffsetsRequest) {
+	v := b.view()
+	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
+	times := make(map[protocol.TopicPartition]int)
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			times[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}]++
+		}
+	}
+	for _, t := range req.Topics {
+		out := kmsg.NewListOffsetsResponseTopic()
+		out.Topic = t.Topic
+		topic := v.img.Topics[t.Topic]
+		for _, p := range t.Partitions {
+			q := kmsg.NewListOffsetsResponseTopicPartition()
+			q.Partition, q.Timestamp, q.Offset, q.LeaderEpoch = p.Partition, -1, -1, -1
+			code := protocol.CodeInvalidRequest // L3
+			if times[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] == 1 {
+				code = b.listOffset(c.ctx, v, topic, req, p, &q)
+			}
+			q.ErrorCode = int16(code)
+			out.Partitions = append(out.Partitions, q)
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	c.reply(resp)
+}
+
+func (b *Broker) listOffset(ctx context.Context, v *view, t *metadata.Topic, req *kmsg.ListOffsetsRequest,
+	in kmsg.ListOffsetsRequestTopicPartition, out *kmsg.ListOffsetsResponseTopicPartition,
+) protocol.ErrorCode {
+	if t == nil {
+		return protocol.CodeUnknownTopicOrPartition
+	}
+	if req.IsolationLevel < 0 || req.IsolationLevel > 1 {
+		return protocol.CodeUnknownServerError // as Kafka answers a level it does not know (3.13)
+	}
+	if unsupportedPosition(in.Timestamp, req.Version) {
+		return protocol.CodeUnsupportedVersion
+	}
+	l, code := b.ownedLog(v, t, in.Partition)
+	if code != protocol.CodeNone {
+		return code
+	}
+	state := l.State()
+	if code := checkEpoch(in.CurrentLeaderEpoch, state.LeaderEpoch); code != protocol.CodeNone {
+		return code
+	}
+	err := position(ctx, l, state, in.Timestamp, req.IsolationLevel, out)
+	if err == nil && out.Offset >= 0 && in.Timestamp != latestOffset {
+		out.LeaderEpoch = l.EpochAt(out.Offset)
+	}
+	return codeOf(err)
+}
+
+// position fills in the answer for one log.
+func position(ctx context.Context, l *partition.Log, state partition.State, ts int64, isolation int8,
+	out *kmsg.ListOffsetsResponseTopicPartition,
+) (err error) {
+	switch ts {
+	case latestOffset:
+		out.Offset, out.LeaderEpoch = state.HighWatermark, state.LeaderEpoch
+		if isolation == int8(partition.ReadCommitted) {
+			out.Offset = state.LastStable
+		}
+	case earliestOffset, earliestLocalOffset:
+		out.Offset = state.LogStart
+	case maxTimestampOffset:
+		out.Timestamp, out.Offset, err = l.MaxTimestamp(ctx)
+	case latestTieredOffset, earliestPendingToGet:
+	default:
+		out.Timestamp, out.Offset, err = l.OffsetsForTime(ctx, ts)
+	}
+	return err
+}
+
+// unsupportedPosition reports whether a negative timestamp means nothing in this version.
+func unsupportedPosition(ts int64, version int16) bool {
+	switch {
+	case ts >= earliestOffset:
+		return false
+	case ts == maxTimestampOffset:
+		return version < 7
+	case ts == earliestLocalOffset:
+		return version < 8
+	case ts == latestTieredOffset:
+		return version < 9
+	case ts == earliestPendingToGet:
+		return version < 11
+	}
+	return true
+}

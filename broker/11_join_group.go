@@ -1,0 +1,18 @@
+package broker
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/coordinator/group"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// JoinGroup: v0-9
+//
+// The answer waits for the rebalance (G1-G8). The protocol metadata is opaque for every protocol type.
+func init() { handle(protocol.KeyJoinGroup, (*Broker).joinGroup) }
+
+func (b *Broker) joinGroup(c *call, req *kmsg.JoinGroupRequest) {
+	client := group.Client{ID: c.clientID(), Host: c.clientHost()}
+	b.groups.JoinGroup(req, client, func(resp *kmsg.JoinGroupResponse) { c.reply(resp) })
+}

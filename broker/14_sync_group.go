@@ -1,0 +1,16 @@
+package broker
+
+import (
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// SyncGroup: v0-5
+//
+// The answer waits for the leader's assignment (G9).
+func init() { handle(protocol.KeySyncGroup, (*Broker).syncGroup) }
+
+func (b *Broker) syncGroup(c *call, req *kmsg.SyncGroupRequest) {
+	b.groups.SyncGroup(req, func(resp *kmsg.SyncGroupResponse) { c.reply(resp) })
+}

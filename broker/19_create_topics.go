@@ -1,0 +1,225 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/kafkaconfig"
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// CreateTopics: v2-7
+//
+// Each topic by itself (M4). Any replication factor is kept and shown: durability comes from the object store. When the
+// answer is sent the partitions take records.
+func init() { handle(protocol.KeyCreateTopics, (*Broker).createTopics) }
+
+// newPartitionsMax bounds the partitions of one request, as Kafka does.
+const newPartitionsMax = 10000
+
+func (b *Broker) createTopics(c *call, req *kmsg.CreateTopicsRequest) {
+	ctx, cancel := adminContext(c.ctx, req.TimeoutMillis)
+	defer cancel()
+	v := b.view()
+	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
+	times := make(map[string]int, len(req.Topics))
+	total := 0
+	for _, t := range req.Topics {
+		times[t.Topic]++
+		total += partitionsAsked(v, &t)
+	}
+	var specs []metadata.TopicSpec
+	var at []int // where in the response the answer to specs[i] goes
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		if n := times[t.Topic]; n != 1 {
+			if n > 1 {
+				resp.Topics = append(resp.Topics, createError(t.Topic, &refusal{protocol.CodeInvalidRequest, "Duplicate topic name."}))
+				times[t.Topic] = 0 // answered once
+			}
+			continue
+		}
+		if total > newPartitionsMax {
+			resp.Topics = append(resp.Topics, createError(t.Topic, &refusal{protocol.CodePolicyViolation,
+				fmt.Sprintf("Excessively large number of partitions per request: %d, at most %d are allowed", total, newPartitionsMax)}))
+			continue
+		}
+		spec, refused := v.topicSpec(t)
+		if refused != nil {
+			resp.Topics = append(resp.Topics, createError(t.Topic, refused))
+			continue
+		}
+		resp.Topics = append(resp.Topics, createdTopic(v, spec))
+		specs, at = append(specs, spec), append(at, len(resp.Topics)-1)
+	}
+	if !req.ValidateOnly && len(specs) > 0 {
+		b.create(ctx, specs, func(i int, r metadata.CreateResult) {
+			if r.Err != nil {
+				resp.Topics[at[i]] = createError(specs[i].Name, b.createRefusal(specs[i].Name, r.Err))
+				return
+			}
+			resp.Topics[at[i]].TopicID = r.Topic.ID
+		})
+	}
+	c.reply(resp)
+}
+
+// create makes topics and opens their partitions before it tells each result.
+func (b *Broker) create(ctx context.Context, specs []metadata.TopicSpec, result func(i int, r metadata.CreateResult)) {
+	results := b.meta.CreateTopics(ctx, specs, b.owner)
+	b.reconcile()
+	for i, r := range results {
+		result(i, r)
+	}
+}
+
+// A refusal is an error code with the words for the client.
+type refusal struct {
+	code    protocol.ErrorCode
+	message string
+}
+
+// refusalOf turns an error from below into what the client is told.
+func refusalOf(err error) *refusal { return &refusal{codeOf(err), err.Error()} }
+
+func (b *Broker) createRefusal(name string, err error) *refusal {
+	r := refusalOf(err)
+	switch r.code {
+	case protocol.CodeTopicAlreadyExists:
+		r.message = fmt.Sprintf("Topic '%s' already exists.", name)
+	case protocol.CodeInvalidTopicException:
+		r.message = fmt.Sprintf("Topic '%s' collides with an existing topic: names that differ in '.' and '_' only are the same metric", name)
+	}
+	return r
+}
+
+// topicSpec checks one topic of a request (M3, M4, M9).
+func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, *refusal) {
+	spec := metadata.TopicSpec{
+		Name: strings.Clone(t.Topic), Partitions: t.NumPartitions, ReplicationFactor: t.ReplicationFactor,
+		Internal: internalTopics[t.Topic], Configs: map[string]string{},
+	}
+	if err := checkTopicName(t.Topic); err != nil {
+		return spec, &refusal{protocol.CodeInvalidTopicException, "Topic name is invalid: " + err.Error()}
+	}
+	if _, ok := v.img.Topics[t.Topic]; ok {
+		return spec, &refusal{protocol.CodeTopicAlreadyExists, fmt.Sprintf("Topic '%s' already exists.", t.Topic)}
+	}
+	for _, c := range t.Configs {
+		if c.Value == nil {
+			return spec, &refusal{protocol.CodeInvalidConfig, "Null value not supported for topic configs: " + c.Name}
+		}
+		spec.Configs[strings.Clone(c.Name)] = strings.Clone(*c.Value)
+	}
+	if err := kafkaconfig.ValidateTopicSet(spec.Configs, v.layers); err != nil {
+		return spec, refusalOf(err)
+	}
+	if len(t.ReplicaAssignment) > 0 {
+		return spec, v.assignedSpec(t, &spec)
+	}
+	switch {
+	case spec.Partitions == -1:
+		spec.Partitions = v.settings.NumPartitions
+	case spec.Partitions < 1:
+		return spec, &refusal{protocol.CodeInvalidPartitions, "Number of partitions was set to an invalid non-positive value."}
+	}
+	switch {
+	case spec.ReplicationFactor == -1:
+		spec.ReplicationFactor = v.settings.DefaultReplicationFactor
+	case spec.ReplicationFactor < 1:
+		return spec, &refusal{protocol.CodeInvalidReplicationFactor, "Replication factor was set to an invalid non-positive value."}
+	}
+	return spec, nil
+}
+
+// assignedSpec takes the numbers from a manual assignment. Which brokers it names does not matter here beyond being known.
+func (v *view) assignedSpec(t *kmsg.CreateTopicsRequestTopic, spec *metadata.TopicSpec) *refusal {
+	if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
+		return &refusal{protocol.CodeInvalidRequest,
+			"A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1."}
+	}
+	lists := make(map[int32][]int32, len(t.ReplicaAssignment))
+	for _, a := range t.ReplicaAssignment {
+		if _, twice := lists[a.Partition]; twice {
+			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("Found multiple manual partition assignments for partition %d", a.Partition)}
+		}
+		lists[a.Partition] = a.Replicas
+	}
+	factor := -1
+	for i := range int32(len(lists)) {
+		replicas, ok := lists[i]
+		if !ok {
+			return &refusal{protocol.CodeInvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence"}
+		}
+		if refused := v.checkReplicas(replicas, &factor); refused != nil {
+			return refused
+		}
+	}
+	spec.Partitions, spec.ReplicationFactor = int32(len(lists)), int16(factor)
+	return nil
+}
+
+// checkReplicas checks the replica list of one partition; all lists must be as long as the first.
+func (v *view) checkReplicas(replicas []int32, factor *int) *refusal {
+	if *factor < 0 {
+		*factor = len(replicas)
+	}
+	if len(replicas) == 0 || len(replicas) != *factor {
+		return &refusal{protocol.CodeInvalidReplicaAssignment, "The manual partition assignment must name the same number of replicas, and at least one, for each partition."}
+	}
+	seen := make(map[int32]bool, len(replicas))
+	for _, id := range replicas {
+		if seen[id] {
+			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes the broker %d more than once.", id)}
+		}
+		if !v.alive(id) {
+			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes broker %d, but no such broker is registered.", id)}
+		}
+		seen[id] = true
+	}
+	return nil
+}
+
+// partitionsAsked is what a topic counts towards newPartitionsMax.
+func partitionsAsked(v *view, t *kmsg.CreateTopicsRequestTopic) int {
+	switch {
+	case len(t.ReplicaAssignment) > 0:
+		return len(t.ReplicaAssignment)
+	case t.NumPartitions == -1:
+		return int(v.settings.NumPartitions)
+	}
+	return max(int(t.NumPartitions), 0)
+}
+
+func createError(name string, r *refusal) kmsg.CreateTopicsResponseTopic {
+	out := kmsg.NewCreateTopicsResponseTopic()
+	out.Topic, out.ErrorCode, out.ErrorMessage = name, int16(r.code), &r.message
+	out.NumPartitions, out.ReplicationFactor = -1, -1
+	return out
+}
+
+func createdTopic(v *view, spec metadata.TopicSpec) kmsg.CreateTopicsResponseTopic {
+	out := kmsg.NewCreateTopicsResponseTopic()
+	out.Topic, out.NumPartitions, out.ReplicationFactor = spec.Name, spec.Partitions, spec.ReplicationFactor
+	for _, e := range kafkaconfig.DescribeTopic(spec.Configs, v.layers, nil) {
+		cfg := kmsg.NewCreateTopicsResponseTopicConfig()
+		cfg.Name, cfg.Value, cfg.ReadOnly = e.Name, e.Value, e.ReadOnly
+		cfg.Source, cfg.IsSensitive = int8(e.Source), e.Sensitive
+		out.Configs = append(out.Configs, cfg)
+	}
+	return out
+}
+
+// adminContext bounds an admin write by the client's patience.
+func adminContext(ctx context.Context, timeoutMillis int32) (context.Context, context.CancelFunc) {
+	d := time.Duration(timeoutMillis) * time.Millisecond
+	if d <= 0 || d > adminTimeout {
+		d = adminTimeout
+	}
+	return context.WithTimeout(ctx, d)
+}

@@ -1,0 +1,83 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// CreatePartitions: v0-3
+//
+// Partitions are only added (M6). Kafka makes 10,000 partitions of a request for more and answers an error; here such a
+// request changes nothing.
+func init() { handle(protocol.KeyCreatePartitions, (*Broker).createPartitions) }
+
+func (b *Broker) createPartitions(c *call, req *kmsg.CreatePartitionsRequest) {
+	ctx, cancel := adminContext(c.ctx, req.TimeoutMillis)
+	defer cancel()
+	resp := req.ResponseKind().(*kmsg.CreatePartitionsResponse)
+	times := make(map[string]int, len(req.Topics))
+	for _, t := range req.Topics {
+		times[t.Topic]++
+	}
+	for _, t := range req.Topics {
+		if times[t.Topic] == 0 {
+			continue
+		}
+		out := kmsg.NewCreatePartitionsResponseTopic()
+		out.Topic = t.Topic
+		refused := &refusal{protocol.CodeInvalidRequest, "Duplicate topic name."}
+		if times[t.Topic] == 1 {
+			refused = b.addPartitions(ctx, t, req.ValidateOnly)
+		}
+		times[t.Topic] = 0 // answered once
+		if refused != nil {
+			out.ErrorCode, out.ErrorMessage = int16(refused.code), &refused.message
+		}
+		resp.Topics = append(resp.Topics, out)
+	}
+	c.reply(resp)
+}
+
+func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequestTopic, validateOnly bool) *refusal {
+	v := b.view()
+	t, ok := v.img.Topics[in.Topic]
+	if !ok {
+		return &refusal{protocol.CodeUnknownTopicOrPartition, "This server does not host this topic-partition."}
+	}
+	have := int32(len(t.Partitions))
+	switch {
+	case in.Count == have:
+		return &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", have)}
+	case in.Count < have:
+		return &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf(
+			"The topic %s currently has %d partition(s); %d would not be an increase.", t.Name, have, in.Count)}
+	case in.Count-have > newPartitionsMax:
+		return &refusal{protocol.CodePolicyViolation, fmt.Sprintf(
+			"%d new partitions are more than the %d that one request may add", in.Count-have, newPartitionsMax)}
+	}
+	if in.Assignment != nil {
+		if int32(len(in.Assignment)) != in.Count-have {
+			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
+				"Attempted to add %d additional partition(s), but %d assignment(s) were specified.", in.Count-have, len(in.Assignment))}
+		}
+		factor := -1
+		for _, a := range in.Assignment {
+			if refused := v.checkReplicas(a.Replicas, &factor); refused != nil {
+				return refused
+			}
+		}
+	}
+	if validateOnly {
+		return nil
+	}
+	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.owner)
+	b.reconcile()
+	if err != nil {
+		return refusalOf(err)
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+// Package broker gives each API of Kafka its meaning and wires the parts of one broker together: agreed state in etcd, a
+// write-ahead log and segments in the object store, partitions, the group coordinator, and the server in front.
+//
+// Invariants: a produce is answered only when its batches are durable, whatever acks says; nothing is served before the
+// logs of this broker's previous lives are ended and their partitions claimed (S7, O2); no request reads etcd; a broker
+// that is fenced stops.
+package broker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/coordinator/group"
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/server"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// A Broker is one running broker. Run makes one.
+type Broker struct {
+	cfg  *config.Config
+	log  *slog.Logger
+	reg  *prometheus.Registry
+	ctx  context.Context // ends when the broker stops
+	info metadata.BrokerInfo
+
+	store    objectstore.Store
+	meta     *metadata.Store
+	life     wal.Life
+	wal      *wal.Writer
+	windows  *wal.Windows
+	logs     *partition.Set
+	groups   *group.Coordinator
+	server   *server.Server
+	sessions fetchSessions
+
+	producerIDs producerIDs
+	current     atomic.Pointer[view]
+	serving     atomic.Bool
+	background  sync.WaitGroup
+
+	// known is the image that the logs agree with.
+	known struct {
+		sync.Mutex
+		img    *metadata.Image
+		topics map[protocol.TopicID]*metadata.Topic
+	}
+	// creating holds the names of topics being created on demand.
+	creating struct {
+		sync.Mutex
+		topics map[string]bool
+	}
+}
+
+// groupLimits are the settings of groups, of the newest view.
+func (b *Broker) groupLimits() group.Limits {
+	s := b.view().settings
+	return group.Limits{
+		MinSessionTimeout:     s.GroupMinSessionTimeout,
+		MaxSessionTimeout:     s.GroupMaxSessionTimeout,
+		InitialRebalanceDelay: s.GroupInitialRebalanceDelay,
+		MaxGroupSize:          s.GroupMaxSize,
+		OffsetMetadataMax:     s.OffsetMetadataMax,
+		OffsetsRetention:      s.OffsetsRetention,
+		OffsetsCheckInterval:  s.OffsetsRetentionCheck,
+	}
+}
+
+// follow keeps the logs in step with the image until ctx ends.
+func (b *Broker) follow(ctx context.Context) {
+	for {
+		changed := b.meta.Changed()
+		b.reconcile()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// reloadShard loads a shard of the group coordinator again after it was dropped for an append that failed.
+func (b *Broker) reloadShard(shard int32, err error) {
+	b.log.Warn("group coordinator shard was dropped", slog.Int("shard", int(shard)), slog.Any("error", err))
+	if b.ctx.Err() == nil {
+		b.background.Go(func() { b.loadShard(shard) })
+	}
+}
+
+// ready returns nil when the broker takes requests and its storage takes writes.
+func (b *Broker) ready() error {
+	if !b.serving.Load() {
+		return errNotServing
+	}
+	if err := b.wal.Trouble(); err != nil {
+		return err
+	}
+	if b.wal.Stalled() {
+		return errStalled
+	}
+	return nil
+}
+
+var _ server.Handler = (*Broker)(nil)
+var _ group.TopicResolver = (*view)(nil)

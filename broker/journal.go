@@ -1,0 +1,88 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tidemill/tidemill/coordinator"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol/record"
+)
+
+// journal is the partitions of __consumer_offsets as the group coordinator sees them.
+type journal struct{ b *Broker }
+
+// replayBytes is how much is read at a time while a shard is loaded.
+const replayBytes = 4 << 20
+
+// Append implements coordinator.Journal.
+func (j journal) Append(shard int32, records []coordinator.Record, now time.Time, done func(baseOffset int64, err error)) {
+	l, ok := j.b.offsetsLog(shard)
+	if !ok {
+		done(-1, fmt.Errorf("append to shard %d: %w", shard, coordinator.ErrFenced))
+		return
+	}
+	var batch record.Builder
+	for _, r := range records {
+		batch.Append(now.UnixMilli(), r.Key, r.Value)
+	}
+	in := partition.AppendInput{Batch: batch.Build(), Origin: partition.OriginCoordinator, LogAppendTime: -1}
+	l.Append(in, func(r partition.AppendResult, err error) {
+		if errors.Is(err, partition.ErrNotLeader) || errors.Is(err, partition.ErrUnknownPartition) {
+			err = fmt.Errorf("%w: %w", coordinator.ErrFenced, err)
+		}
+		done(r.BaseOffset, err)
+	})
+	j.b.wal.Nudge()
+}
+
+// Replay implements coordinator.Journal.
+func (j journal) Replay(ctx context.Context, shard int32, from int64, fn func(offset int64, r coordinator.Record) error) (int64, error) {
+	l, ok := j.b.offsetsLog(shard)
+	if !ok {
+		return from, fmt.Errorf("replay shard %d: %w", shard, coordinator.ErrFenced)
+	}
+	offset := max(from, l.State().LogStart)
+	for {
+		r, err := l.Read(ctx, partition.ReadInput{Offset: offset, MaxBytes: replayBytes, AtLeastOne: true})
+		if err != nil {
+			return offset, fmt.Errorf("replay shard %d from offset %d: %w", shard, offset, err)
+		}
+		if len(r.Batches) == 0 {
+			return offset, nil
+		}
+		if offset, err = replayBatches(r.Batches, offset, fn); err != nil {
+			return offset, err
+		}
+	}
+}
+
+// replayBatches calls fn for the records from offset on and returns the offset after the last batch.
+func replayBatches(chunks [][]byte, offset int64, fn func(offset int64, r coordinator.Record) error) (int64, error) {
+	for _, chunk := range chunks {
+		for len(chunk) > 0 {
+			batch, rest, err := record.Next(chunk)
+			if err != nil {
+				return offset, err
+			}
+			if batch == nil {
+				return offset, fmt.Errorf("%d bytes that are no batch: %w", len(chunk), record.ErrCorrupt)
+			}
+			for r, err := range record.Records(batch, record.Limits{}) {
+				if err != nil {
+					return offset, err
+				}
+				if r.Offset < offset {
+					continue
+				}
+				if err := fn(r.Offset, coordinator.Record{Key: r.Key, Value: r.Value}); err != nil {
+					return offset, err
+				}
+			}
+			offset, chunk = batch.LastOffset()+1, rest
+		}
+	}
+	return offset, nil
+}

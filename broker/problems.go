@@ -1,0 +1,88 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/metadata/etcdembed"
+)
+
+// problem is a reason not to start that a person can act on: what is wrong, where it was set, how to mend it.
+func (b *Broker) problem(key, what, mend string) error {
+	return &config.Problem{Key: key, Source: b.cfg.Source(key), What: what, Mend: mend}
+}
+
+// etcdDir is where the embedded etcd keeps its data.
+func (b *Broker) etcdDir() string { return filepath.Join(b.cfg.DataDir, "etcd") }
+
+func (b *Broker) embeddedProblem(err error) error {
+	switch {
+	case errors.Is(err, etcdembed.ErrInUse):
+		return b.problem("data-dir", err.Error(), "stop the broker that runs on it, or choose another folder: --data-dir ./other")
+	case errors.Is(err, etcdembed.ErrNotWritable):
+		return b.problem("data-dir", err.Error(), "make the folder writable for this user, or choose another: --data-dir /var/lib/tidemill")
+	}
+	return fmt.Errorf("start the embedded etcd in %s: %w", b.etcdDir(), err)
+}
+
+func (b *Broker) clusterProblem(err error) error {
+	endpoints := strings.Join(b.cfg.Cluster.Endpoints, ", ")
+	switch {
+	case errors.Is(err, metadata.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
+		return b.problem("cluster", fmt.Sprintf("etcd at %s does not answer: %v", endpoints, err),
+			"check that etcd runs and can be reached from here: etcdctl --endpoints "+endpoints+" endpoint status")
+	case errors.Is(err, metadata.ErrTooOld):
+		return b.problem("cluster", err.Error(), "upgrade etcd to 3.5 or newer")
+	}
+	return fmt.Errorf("open metadata: %w", err)
+}
+
+// closers are what to close at the end, last opened first.
+type closers []closer
+
+type closer struct {
+	name  string
+	close func() error
+}
+
+func (c *closers) add(name string, f func() error) { *c = append(*c, closer{name, f}) }
+
+// close closes all once.
+func (c *closers) close(log *slog.Logger) {
+	for i := len(*c) - 1; i >= 0; i-- {
+		if err := (*c)[i].close(); err != nil {
+			log.Warn("closing", slog.String("part", (*c)[i].name), slog.Any("error", err))
+		}
+	}
+	*c = nil
+}
+
+// banner tells a person what runs, where, and what to try.
+func (b *Broker) banner(out io.Writer, version string, cluster metadata.Cluster, bucket, httpAddr string) {
+	where := "etcd " + b.cfg.Cluster.String()
+	if b.cfg.Cluster.Embedded() {
+		where = "etcd embedded, in " + b.etcdDir()
+	}
+	address := fmt.Sprintf("%s:%d", b.info.Host, b.info.Port)
+	fmt.Fprintf(out, `
+Tidemill %s
+  cluster   %s, broker %d
+  kafka     %s (clients: bootstrap.servers=%s)
+  http      http://%s/metrics
+  metadata  %s
+  data      %s
+
+  Try, in another terminal:
+    broker topic create hello --bootstrap %[4]s
+    echo world | broker produce --topic hello --bootstrap %[4]s
+    broker consume --topic hello --from-beginning --max-messages 1 --bootstrap %[4]s
+
+`, version, cluster.ID, b.life.Broker, address, address, httpAddr, where, bucket)
+}

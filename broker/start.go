@@ -1,0 +1,200 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/metadata/etcdembed"
+	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/objectstore/storeurl"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	// embeddedName is the cluster's name in an embedded etcd, which holds no other.
+	embeddedName = "local"
+	// defaultBrokerID is the id of a broker that was given none. Kafka's quick start uses it too.
+	defaultBrokerID = 1
+	// livenessTimeout bounds the question whether another broker has this one's id.
+	livenessTimeout = time.Second
+)
+
+// listen binds both addresses before anything else is touched, so that a port in use is the first thing said.
+func (b *Broker) listen() (kafka, ops net.Listener, err error) {
+	if kafka, err = net.Listen("tcp", b.cfg.Listen); err != nil {
+		return nil, nil, b.problem("listen", fmt.Sprintf("cannot listen on %s: %v", b.cfg.Listen, err),
+			"stop what has the port (another broker or Kafka?) or choose another: --listen 127.0.0.1:9093")
+	}
+	if ops, err = net.Listen("tcp", b.cfg.HTTP); err != nil {
+		kafka.Close()
+		return nil, nil, b.problem("http", fmt.Sprintf("cannot listen on %s: %v", b.cfg.HTTP, err),
+			"stop what has the port or choose another: --http 127.0.0.1:9645")
+	}
+	advertise := b.cfg.Advertise
+	if advertise == "" {
+		advertise = kafka.Addr().String()
+	}
+	host, port, err := net.SplitHostPort(advertise)
+	if err == nil {
+		var n int
+		n, err = strconv.Atoi(port)
+		b.info = metadata.BrokerInfo{Host: host, Port: int32(n), Rack: b.cfg.Rack}
+	}
+	if err != nil {
+		kafka.Close()
+		ops.Close()
+		return nil, nil, b.problem("advertise", fmt.Sprintf("%q is not host:port: %v", advertise, err), "give the address that clients reach: --advertise broker.example:9092")
+	}
+	return kafka, ops, nil
+}
+
+// openMetadata connects to etcd, or starts one in this process.
+func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
+	var closing closers
+	mc := metadata.Config{Endpoints: b.cfg.Cluster.Endpoints, Name: b.cfg.Cluster.Name, Logger: b.log}
+	if b.cfg.Cluster.Embedded() {
+		etcd, err := etcdembed.Start(ctx, b.etcdDir(), b.log)
+		if err != nil {
+			return closing, b.embeddedProblem(err)
+		}
+		closing.add("etcd", func() error { etcd.Close(); return nil })
+		mc.Endpoints, mc.Name = etcd.Endpoints(), embeddedName
+	}
+	meta, err := metadata.Open(ctx, mc)
+	if err != nil {
+		closing.close(b.log)
+		return closing, b.clusterProblem(err)
+	}
+	closing.add("metadata", meta.Close)
+	b.meta = meta
+	return closing, nil
+}
+
+// openStore opens the bucket and makes sure that it is this cluster's and can hold a log.
+func (b *Broker) openStore(ctx context.Context, cluster metadata.Cluster) (storeurl.Description, error) {
+	store, description, err := storeurl.Open(ctx, b.cfg.Bucket, storeurl.Options{Registerer: b.reg})
+	if err != nil {
+		return description, b.problem("bucket", err.Error(), "see the README on --bucket")
+	}
+	b.store = store
+	if err := metadata.EnsureGuard(ctx, store, cluster.ID); err != nil {
+		if errors.Is(err, metadata.ErrForeignBucket) {
+			return description, b.problem("bucket", err.Error(), "point --bucket at this cluster's bucket, or --cluster and --data-dir at the cluster that owns it")
+		}
+		return description, b.problem("bucket", err.Error(), "check that the bucket can be read and written")
+	}
+	if err := objectstore.Probe(ctx, store); err != nil {
+		return description, b.problem("bucket", err.Error(), "use a store whose PUT with If-None-Match: * is atomic; without it two brokers could both believe that they own the log")
+	}
+	return description, nil
+}
+
+// endPreviousLives seals what earlier runs of this broker left open (S1-S7), after making sure that none of them runs.
+func (b *Broker) endPreviousLives(ctx context.Context, id int32, cluster wal.Cluster) error {
+	if other, ok := b.meta.Image().Brokers[id]; ok && answers(ctx, other.BrokerInfo, b.info) {
+		return b.problem("broker-id", fmt.Sprintf("broker %d already runs at %s:%d", id, other.Host, other.Port),
+			"stop it, or give this broker another id: --broker-id 2")
+	}
+	lives, err := b.meta.Lives(ctx, id)
+	if err != nil {
+		return fmt.Errorf("list the lives of broker %d: %w", id, err)
+	}
+	for _, life := range lives {
+		if life.Phase == wal.PhaseSealed {
+			continue
+		}
+		start := time.Now()
+		r, err := wal.Seal(ctx, b.store, b.meta, life.Life, wal.SealOptions{
+			Cluster: cluster, Name: "broker " + strconv.Itoa(int(id)), Logger: b.log,
+		})
+		if err != nil {
+			return fmt.Errorf("end the log of the previous life %s: %w", life.Life, err)
+		}
+		b.log.Info("ended the log of a previous life", slog.String("life", life.Life.String()),
+			slog.Int64("slots", r.N), slog.Int("tail_chunks", len(r.Chunks)), slog.Duration("took", time.Since(start)))
+	}
+	return nil
+}
+
+// answers reports whether something listens where a broker was registered. Its old port being ours now, it does not.
+func answers(ctx context.Context, other, self metadata.BrokerInfo) bool {
+	if other.Host == self.Host && other.Port == self.Port {
+		return false
+	}
+	d := net.Dialer{Timeout: livenessTimeout}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(other.Host, strconv.Itoa(int(other.Port))))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
+}
+
+// claimPartitions opens every partition whose owner's log has ended and makes this life their owner (O2).
+func (b *Broker) claimPartitions(ctx context.Context) error {
+	states, err := b.meta.Partitions(ctx)
+	if err != nil {
+		return fmt.Errorf("list partitions: %w", err)
+	}
+	var mine []metadata.PartitionState
+	ended := map[wal.Life]*wal.StreamState{}
+	for _, p := range states {
+		s, ok := ended[p.Owner]
+		if !ok {
+			state, err := b.meta.Load(ctx, p.Owner)
+			if err != nil {
+				return fmt.Errorf("load the state of life %s: %w", p.Owner, err)
+			}
+			s = &state
+			ended[p.Owner] = s
+		}
+		if s.Phase == wal.PhaseSealed {
+			mine = append(mine, p)
+		}
+	}
+	recoveries := map[wal.Life]wal.Recovery{}
+	for life, s := range ended {
+		if s.Phase != wal.PhaseSealed || s.RecoveryKey == "" || s.Trim >= s.N {
+			continue
+		}
+		r, err := wal.LoadRecovery(ctx, b.store, s.RecoveryKey)
+		if err != nil {
+			return fmt.Errorf("load the recovery of life %s: %w", life, err)
+		}
+		recoveries[life] = r
+	}
+	claims, err := b.logs.Open(ctx, mine, recoveries)
+	damaged := errors.Is(err, partition.ErrCorrupt)
+	if err != nil && !damaged {
+		return fmt.Errorf("open partitions: %w", err)
+	}
+	if err := b.meta.Claim(ctx, b.life, claims); err != nil {
+		return fmt.Errorf("claim partitions: %w", err)
+	}
+	if damaged {
+		// What is left of these partitions stays where it lies, for a person to look at; the others are served.
+		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
+		return nil
+	}
+	return b.trimEnded(ctx, ended)
+}
+
+// trimEnded notes that everything of the ended lives is in manifests now: no later start looks at their slots (G1).
+func (b *Broker) trimEnded(ctx context.Context, ended map[wal.Life]*wal.StreamState) error {
+	for life, s := range ended {
+		if s.Phase != wal.PhaseSealed || s.Trim >= s.N {
+			continue
+		}
+		if err := b.meta.Trim(ctx, life, s.Rev, s.N); err != nil {
+			return fmt.Errorf("trim the log of life %s: %w", life, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	offsetsTopic = "__consumer_offsets"
+	// adminTimeout bounds an admin write whose request gives no sensible timeout; clients default to 30 s.
+	adminTimeout = 30 * time.Second
+	// autoCreating bounds topics being created on behalf of Metadata requests; what is beyond it is asked for again.
+	autoCreatingMax = 64
+)
+
+// internalTopics are the names that belong to Kafka itself.
+var internalTopics = map[string]bool{offsetsTopic: true, "__transaction_state": true, "__share_group_state": true}
+
+// checkTopicName returns why a name is not a topic's, in Kafka's words (M3).
+func checkTopicName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("the empty string is not allowed")
+	case name == "." || name == "..":
+		return fmt.Errorf("'%s' is not allowed", name)
+	case len(name) > 249:
+		return fmt.Errorf("the length of '%s' is longer than the max allowed length 249", name)
+	}
+	for _, r := range name {
+		if !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-') {
+			return fmt.Errorf("'%s' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'", name)
+		}
+	}
+	return nil
+}
+
+// owner places every new partition on this broker's life.
+func (b *Broker) owner(int32) wal.Life { return b.life }
+
+// autoCreate creates a topic with the broker's defaults beside the request that named it (M1, M2).
+func (b *Broker) autoCreate(name string) {
+	name = strings.Clone(name) // the request's frame does not outlive it
+	b.creating.Lock()
+	if b.creating.topics[name] || len(b.creating.topics) >= autoCreatingMax {
+		b.creating.Unlock()
+		return
+	}
+	b.creating.topics[name] = true
+	b.creating.Unlock()
+	b.background.Go(func() {
+		ctx, cancel := context.WithTimeout(b.ctx, adminTimeout)
+		defer cancel()
+		if _, err := b.createTopic(ctx, b.autoSpec(name)); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
+			b.log.Warn("topic was not created on demand", slog.String("topic", name), slog.Any("error", err))
+		}
+		b.creating.Lock()
+		delete(b.creating.topics, name)
+		b.creating.Unlock()
+	})
+}
+
+// autoSpec describes a topic created on demand. Internal topics have Kafka's shape.
+func (b *Broker) autoSpec(name string) metadata.TopicSpec {
+	settings := b.view().settings
+	spec := metadata.TopicSpec{
+		Name: name, Partitions: settings.NumPartitions, ReplicationFactor: settings.DefaultReplicationFactor,
+		Internal: internalTopics[name],
+	}
+	if name == offsetsTopic {
+		spec.Partitions = settings.OffsetsPartitions
+		spec.Configs = map[string]string{
+			"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600",
+		}
+	}
+	return spec
+}
+
+// createTopic creates one topic and opens its partitions.
+func (b *Broker) createTopic(ctx context.Context, spec metadata.TopicSpec) (*metadata.Topic, error) {
+	r := b.meta.CreateTopics(ctx, []metadata.TopicSpec{spec}, b.owner)
+	if len(r) != 1 {
+		return nil, fmt.Errorf("create topic %s: %d results", spec.Name, len(r))
+	}
+	b.reconcile()
+	return r[0].Topic, r[0].Err
+}
+
+// ensureOffsetsTopic creates __consumer_offsets when the first group needs it.
+func (b *Broker) ensureOffsetsTopic(ctx context.Context) (*metadata.Topic, error) {
+	if t, ok := b.view().img.Topics[offsetsTopic]; ok {
+		return t, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	_, err := b.createTopic(ctx, b.autoSpec(offsetsTopic))
+	if t, ok := b.view().img.Topics[offsetsTopic]; ok {
+		return t, nil
+	}
+	return nil, err
+}
+
+// reconcile opens the logs of partitions that are new to this life, drops those of deleted topics and loads the shards
+// of the group coordinator. It is called after every change of the image, and by whoever made the change before it is
+// answered; callers may overlap.
+func (b *Broker) reconcile() {
+	b.known.Lock()
+	defer b.known.Unlock()
+	img := b.meta.Image()
+	if b.known.img == img {
+		return
+	}
+	for id, old := range b.known.topics {
+		now, ok := img.TopicsByID[id]
+		if ok && len(now.Partitions) == len(old.Partitions) {
+			continue
+		}
+		if !ok {
+			b.forget(old)
+			delete(b.known.topics, id)
+		}
+	}
+	for id, t := range img.TopicsByID {
+		old := b.known.topics[id]
+		if old == nil || len(old.Partitions) < len(t.Partitions) {
+			b.adopt(t, old)
+			b.known.topics[id] = t
+		}
+	}
+	b.known.img = img
+}
