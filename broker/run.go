@@ -127,7 +127,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 // serve runs everything until ctx ends or a part fails, and stops it in order.
 func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops net.Listener, announce func()) error {
 	g, failed := errgroup.WithContext(work)
-	g.Go(func() error { return b.wal.Run(work) })
+	g.Go(func() error { return ignoreEnd(work, b.wal.Run(work)) })
 	g.Go(func() error { return ignoreEnd(work, b.logs.Run(work)) })
 	g.Go(func() error { return b.groups.Run(work) })
 	g.Go(func() error { b.follow(work); return nil })

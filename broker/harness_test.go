@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemill/tidemill/config"
+)
+
+// A testBroker is a broker in this process, on free ports and a folder of its own.
+type testBroker struct {
+	t       *testing.T
+	dir     string
+	kafka   string
+	http    string
+	args    []string
+	stop    context.CancelFunc
+	stopped chan error
+	logs    lockedBuffer
+}
+
+// startBroker starts a broker that ends with the test. args are further flags.
+func startBroker(t *testing.T, args ...string) *testBroker {
+	t.Helper()
+	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args}
+	b.start()
+	t.Cleanup(func() {
+		b.shutdown()
+		if t.Failed() {
+			t.Logf("the broker's log:\n%s", b.logs.String())
+		}
+	})
+	return b
+}
+
+func (b *testBroker) config() *config.Config {
+	b.t.Helper()
+	cfg, err := config.Load(config.Input{
+		Args:     append([]string{"--data-dir", b.dir, "--listen", b.kafka, "--http", b.http}, b.args...),
+		ReadFile: os.ReadFile, WorkDir: b.dir,
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return cfg
+}
+
+// start runs the broker and returns when it is ready.
+func (b *testBroker) start() {
+	b.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop, b.stopped = cancel, make(chan error, 1)
+	log := slog.New(slog.NewTextHandler(&b.logs, nil))
+	cfg := b.config()
+	go func() { b.stopped <- Run(ctx, cfg, "test", &b.logs, log) }()
+	waitFor(b.t, "the broker to be ready", func() bool {
+		select {
+		case err := <-b.stopped:
+			b.t.Fatalf("the broker ended: %v\n%s", err, b.logs.String())
+		default:
+		}
+		resp, err := http.Get("http://" + b.http + "/readyz")
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	})
+}
+
+// shutdown stops the broker as SIGTERM does. It may be called twice.
+func (b *testBroker) shutdown() {
+	b.t.Helper()
+	if b.stop == nil {
+		return
+	}
+	b.stop()
+	b.stop = nil
+	select {
+	case err := <-b.stopped:
+		if err != nil {
+			b.t.Errorf("the broker ended with: %v", err)
+		}
+	case <-time.After(30 * time.Second):
+		b.t.Error("the broker did not end")
+	}
+}
+
+func (b *testBroker) client(opts ...kgo.Opt) *kgo.Client {
+	b.t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.kafka)}, opts...)...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(cl.Close)
+	return cl
+}
+
+// freePort returns a loopback address that nobody listens on.
+func freePort(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// waitFor polls a condition that another goroutine brings about.
+func waitFor(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// testContext bounds a test's requests.
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the test took too long"))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// lockedBuffer collects what the broker writes.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// records makes n records with values "prefix-i".
+func records(topic, prefix string, n int) []*kgo.Record {
+	out := make([]*kgo.Record, n)
+	for i := range out {
+		out[i] = &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, "%s-%d", prefix, i)}
+	}
+	return out
+}
