@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/tidemill/tidemill/protocol/record"
@@ -63,7 +64,7 @@ func (x *ProducerBatch) base() int64 { return x.LastOffset - int64(x.Delta) }
 // Append sequences one batch and hands it to the write-ahead log. It is memory only and never blocks. done is called exactly once,
 // without locks: before Append returns when the batch is refused or repeats a committed one, else when the batch is committed, or
 // with ErrNotLeader when the life is fenced first. Errors: ErrOutOfOrderSequence, ErrInvalidProducerEpoch, ErrUnknownPartition,
-// ErrNotLeader, ErrCorrupt.
+// ErrNotLeader, ErrCorrupt, ErrStorage.
 func (l *Log) Append(in AppendInput, done Done) {
 	if res, wait, err := l.append(in, done); !wait {
 		done(res, err)
@@ -117,10 +118,13 @@ func (l *Log) sequenceLocked(b record.Batch) error {
 	err := l.set.opts.WAL.Append(wal.Entry{
 		Partition: l.id, LeaderEpoch: l.epoch, BaseOffset: l.end, LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp(), Data: b,
 	})
-	if err != nil {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, wal.ErrFenced), errors.Is(err, wal.ErrClosed):
 		return fmt.Errorf("%w: append to %v: %w", ErrNotLeader, l.id, err)
 	}
-	return nil
+	return fmt.Errorf("%w: append to %v: %w", ErrStorage, l.id, err)
 }
 
 // repeatLocked answers a duplicate, or lets it wait for the batch it repeats: what is not committed answers nobody (W5).
