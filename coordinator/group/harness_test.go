@@ -148,6 +148,9 @@ func (b *bench) checkInvariants() {
 			}
 			if mb.owesSync {
 				unsynced++
+				if g.state != stateCompleting && g.state != stateStable {
+					b.t.Errorf("group %s: %s owes a sync in %s", id, mb.id, g.state)
+				}
 			}
 			if mb.sync != nil && g.state != stateCompleting {
 				b.t.Errorf("group %s: sync of %s waits in %s", id, mb.id, g.state)

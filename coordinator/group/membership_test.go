@@ -108,6 +108,31 @@ func TestG3_InconsistentProtocols(t *testing.T) {
 	}
 }
 
+func TestG3_Vote(t *testing.T) {
+	tests := map[string]struct {
+		offers [][]string
+		want   string
+	}{
+		"majority":       {[][]string{{"a", "b"}, {"b", "a"}, {"b", "a"}}, "b"},
+		"tie: the first": {[][]string{{"a", "b"}, {"b", "a"}}, "a"},
+		"only common":    {[][]string{{"x", "b"}, {"b", "y"}}, "b"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			b.limits.InitialRebalanceDelay = time.Second
+			var last *pending[kmsg.JoinGroupResponse]
+			for _, protocols := range tt.offers {
+				_, last = b.joinDynamic(joinSpec{protocols: protocols, rebalance: time.Second})
+			}
+			b.advance(time.Second)
+			if got := *last.get().Protocol; got != tt.want {
+				t.Errorf("protocol %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
 func TestG3_UnparsableMetadataIsAnswered(t *testing.T) {
 	b := newBench(t)
 	_, j := b.joinDynamic(joinSpec{protocols: []string{"range=\x00\x00\x7f\xff\xff\xff"}})

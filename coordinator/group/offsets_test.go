@@ -310,7 +310,11 @@ func TestG16_Expiry(t *testing.T) {
 		req := commitOf("g", "", -1, "t", 0, 5)
 		req.Version, req.RetentionTimeMillis = 4, 60_000
 		b.commitRequest(req)
+		live := b.machine.groups["g"].offsets["t"][0]
 		b.restart()
+		if got := b.machine.groups["g"].offsets["t"][0]; got != live {
+			t.Errorf("offset after restart %+v, want %+v", got, live)
+		}
 		b.advance(11 * time.Minute)
 		if len(b.machine.groups) != 0 {
 			t.Error("not expired")
@@ -318,7 +322,25 @@ func TestG16_Expiry(t *testing.T) {
 	})
 }
 
-func TestEmptyGroupID(t *testing.T) {
+// A subscription that cannot be read may be to any topic.
+func TestG16_UnknownSubscriptionProtects(t *testing.T) {
+	b := newBench(t)
+	b.limits.OffsetsRetention = time.Minute
+	b.commit("", -1, 5)
+	id, j := b.joinDynamic(joinSpec{session: 30 * time.Minute, protocols: []string{"range=\x00"}})
+	b.sync(id, j.get().Generation, nil)
+	b.advance(25 * time.Minute)
+	if got := b.fetch("g", "t", 0); got != 5 {
+		t.Errorf("offset %d, want 5", got)
+	}
+	resp := &kmsg.OffsetDeleteResponse{Topics: []kmsg.OffsetDeleteResponseTopic{{
+		Topic: "t", Partitions: []kmsg.OffsetDeleteResponseTopicPartition{{Partition: 0}},
+	}}}
+	b.step(func(m *machine) { m.deleteOffsets("g", resp) })
+	wantCode(t, "delete", resp.Topics[0].Partitions[0].ErrorCode, protocol.CodeGroupSubscribedToTopic)
+}
+
+func TestG0_EmptyGroupIDHasOffsets(t *testing.T) {
 	b := newBench(t)
 	b.commitRequest(commitOf("", "", -1, "t", 0, 5))
 	if got := b.fetch("", "t", 0); got != 5 {

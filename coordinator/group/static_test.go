@@ -109,6 +109,17 @@ func TestG14_StaticMemberOutlivesRebalance(t *testing.T) {
 	}
 }
 
+func TestG14_ReplacedSyncIsFenced(t *testing.T) {
+	b := newBench(t)
+	b.join(joinSpec{instance: ptr("j"), client: "l"})
+	first := b.join(joinSpec{instance: ptr("i")})
+	leader := b.machine.groups["g"].leader
+	j := b.join(joinSpec{instance: ptr("j"), client: "l", member: leader})
+	s := b.sync(first.get().MemberID, j.get().Generation, nil)
+	b.join(joinSpec{instance: ptr("i")})
+	wantCode(t, "former sync", s.get().ErrorCode, protocol.CodeFencedInstanceID)
+}
+
 func TestG14_UnknownInstance(t *testing.T) {
 	b := newBench(t)
 	static, _, generation := b.stableStatic()
