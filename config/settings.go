@@ -218,3 +218,17 @@ func setLogFormat(c *Config, text string) error {
 	c.LogFormat = text
 	return nil
 }
+
+// Description is one setting as documentation shows it.
+type Description struct {
+	Key, Env, Default, Meaning string
+}
+
+// Settings lists all settings in the order of the documentation.
+func Settings() []Description {
+	all := make([]Description, len(settings))
+	for i, s := range settings {
+		all[i] = Description{s.key, envName(s.key), s.def, s.meaning}
+	}
+	return all
+}
