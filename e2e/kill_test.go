@@ -35,7 +35,7 @@ const (
 // committed offsets stay. A producer without idempotence may leave an unacknowledged retry as an extra record, as on Kafka.
 func TestKillLoop(t *testing.T) {
 	broker := harness.NewBroker(t, harness.Settings{"group.initial.rebalance.delay.ms": "0"})
-	admin := kadm.NewClient(broker.Client())
+	admin := kadm.NewClient(broker.Client(kgo.AlwaysRetryEOF())) // its connections die with the broker
 	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
 	defer cancel()
 	for _, topic := range []string{idempotentTopic, connectLikeTopic} {
