@@ -89,12 +89,13 @@ func (l *Log) planFromPages(ctx context.Context, in ReadInput, pages []PageRef) 
 	return appendPlan(nil, extents, in), nil
 }
 
-// appendPlan appends the extents from in.Offset on until they exceed in.MaxBytes even if the first contributes nothing.
+// appendPlan appends the extents from in.Offset on until they fill in.MaxBytes. One that begins before the offset may contribute
+// anything: it does not count.
 func appendPlan(plan, extents []Extent, in ReadInput) []Extent {
 	left := in.MaxBytes
 	for i := findExtent(extents, in.Offset); i < len(extents) && len(plan) < planMax; i++ {
 		plan = append(plan, extents[i])
-		if len(plan) > 1 {
+		if in.Offset <= extents[i].Base {
 			left -= int(extents[i].Len)
 		}
 		if left <= 0 {
