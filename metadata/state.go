@@ -111,6 +111,9 @@ func (s *state) applyTopic(key, rest string, value []byte, rev int64) error {
 		if err != nil {
 			return err
 		}
+		if v.Partitions < 1 {
+			return fmt.Errorf("value of %s: %d partitions", key, v.Partitions)
+		}
 		record = &v
 	}
 	t := s.topic(id)
