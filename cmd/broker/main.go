@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
 
+	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/kafkaconfig"
 )
@@ -33,7 +35,7 @@ type environment struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	workDir        string
-	serve          func(ctx context.Context, c *config.Config, out io.Writer) error
+	serve          func(ctx context.Context, c *config.Config, version string, out io.Writer, log *slog.Logger) error
 }
 
 // A verb is one thing that the command does.
@@ -65,7 +67,7 @@ func main() {
 	}
 	os.Exit(run(ctx, &environment{
 		args: os.Args[1:], env: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr,
-		workDir: workDir, serve: runBroker,
+		workDir: workDir, serve: broker.Run,
 	}))
 }
 

@@ -5,23 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 
 	"github.com/tidemill/tidemill/config"
 )
 
-// runBroker is the broker itself. It is not connected yet.
-func runBroker(context.Context, *config.Config, io.Writer) error {
-	return errors.New("this build has no broker in it")
-}
-
-// serve runs the broker until ctx ends.
+// serve runs the broker until ctx ends. The banner goes to stdout, the log to stderr.
 func serve(ctx context.Context, e *environment) error {
 	c, err := load(e)
 	if err != nil {
 		return err
 	}
-	return e.serve(ctx, c, e.stdout)
+	return e.serve(ctx, c, versionName(), e.stdout, newLogger(c, e.stderr))
+}
+
+func newLogger(c *config.Config, out io.Writer) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel}
+	if c.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(out, options))
+	}
+	return slog.New(slog.NewTextHandler(out, options))
 }
 
 // load reads the settings from the verb's flags, the environment and files.

@@ -15,20 +15,25 @@ func version(_ context.Context, e *environment) error {
 	if len(e.args) > 0 {
 		return fmt.Errorf("%w: version takes no arguments", errUsage)
 	}
-	name, commit := release, "unknown commit"
+	commit := "unknown commit"
 	if info, ok := debug.ReadBuildInfo(); ok {
-		if name == "" {
-			name = info.Main.Version
-		}
 		for _, s := range info.Settings {
 			if s.Key == "vcs.revision" {
 				commit = s.Value
 			}
 		}
 	}
-	if name == "" {
-		name = "(devel)"
-	}
-	_, err := fmt.Fprintf(e.stdout, "tidemill broker %s (%s, %s %s/%s)\n", name, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err := fmt.Fprintf(e.stdout, "tidemill broker %s (%s, %s %s/%s)\n", versionName(), commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
 	return err
+}
+
+// versionName is the release, or what the Go tools know of the module.
+func versionName() string {
+	if release != "" {
+		return release
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return info.Main.Version
+	}
+	return "(devel)"
 }
