@@ -176,6 +176,15 @@ func TestEmptyGroupIDs(t *testing.T) {
 	})
 }
 
+func TestGroupIDThatNoRecordHolds(t *testing.T) {
+	inCoordinator(t, func(t *testing.T, c *Coordinator, _ *journal) {
+		long := strings.Repeat("g", 1<<15)
+		wantCode(t, "join", c.join(t, joinSpec{group: long}).ErrorCode, protocol.CodeInvalidGroupID)
+		resp := call(t, c.OffsetCommit, commitOf(long, "", -1, "t", 0, 5))
+		wantCode(t, "commit", resp.Topics[0].Partitions[0].ErrorCode, protocol.CodeInvalidGroupID)
+	})
+}
+
 func TestRequestsOverManyShards(t *testing.T) {
 	inCoordinator(t, func(t *testing.T, c *Coordinator, _ *journal) {
 		a, b, away := groupIn(0, 0), groupIn(2, 0), groupIn(testShards-1, 0)

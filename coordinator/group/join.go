@@ -1,6 +1,7 @@
 package group
 
 import (
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -42,6 +43,13 @@ func newJoin(req *kmsg.JoinGroupRequest, client Client, unique string, reply fun
 	return j
 }
 
+// tooLong reports whether a name does not fit into a record.
+func (j *join) tooLong() bool {
+	return len(j.client.ID) > nameBytesMax || len(j.req.ProtocolType) > nameBytesMax ||
+		j.req.InstanceID != nil && len(*j.req.InstanceID) > nameBytesMax ||
+		slices.ContainsFunc(j.offers, func(o offer) bool { return len(o.name) > nameBytesMax })
+}
+
 // repeats reports whether a protocol is offered twice.
 func (j *join) repeats() bool {
 	seen := make(map[string]bool, len(j.offers))
@@ -63,6 +71,10 @@ func (m *machine) joinGroup(j *join) {
 	id := j.req.MemberID
 	if j.session < m.lim.MinSessionTimeout || j.session > m.lim.MaxSessionTimeout {
 		m.refuseJoin(j, id, protocol.CodeInvalidSessionTimeout)
+		return
+	}
+	if j.tooLong() {
+		m.refuseJoin(j, id, protocol.CodeInvalidRequest)
 		return
 	}
 	g := m.groups[j.req.Group]

@@ -54,7 +54,7 @@ func (m *machine) begin(now time.Time, out *coordinator.Output) {
 // is rebalanced (G17).
 func (m *machine) Loaded(now time.Time, out *coordinator.Output) {
 	m.begin(now, out)
-	m.timers.Set(timerKey{kind: timerExpiry}, now.Add(m.lim.OffsetsCheckInterval))
+	m.setExpiryTimer()
 	for _, id := range m.sorted() {
 		g := m.groups[id]
 		g.each(func(mb *member) { m.touch(g, mb) })
@@ -82,7 +82,7 @@ func (m *machine) Tick(now time.Time, out *coordinator.Output) {
 func (m *machine) fire(key timerKey) {
 	if key.kind == timerExpiry {
 		m.expireOffsets()
-		m.timers.Set(key, m.now.Add(m.lim.OffsetsCheckInterval))
+		m.setExpiryTimer()
 		return
 	}
 	g := m.groups[key.group]
@@ -140,6 +140,10 @@ func (m *machine) moveTo(g *group, s state) {
 // touch gives a member a fresh session.
 func (m *machine) touch(g *group, mb *member) {
 	m.timers.Set(timerKey{timerSession, g.id, mb.id}, m.now.Add(mb.session))
+}
+
+func (m *machine) setExpiryTimer() {
+	m.timers.Set(timerKey{kind: timerExpiry}, m.now.Add(max(m.lim.OffsetsCheckInterval, retryMin)))
 }
 
 func (m *machine) setGroupTimer(g *group, kind timerKind, after time.Duration) {

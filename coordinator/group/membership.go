@@ -14,7 +14,7 @@ func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply
 		resp.Members = []kmsg.JoinGroupResponseMember{}
 		reply(&resp)
 	}
-	if req.Group == "" {
+	if req.Group == "" || len(req.Group) > nameBytesMax {
 		refuse(protocol.CodeInvalidGroupID)
 		return
 	}

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -137,6 +138,44 @@ func TestG3_UnparsableMetadataIsAnswered(t *testing.T) {
 	b := newBench(t)
 	_, j := b.joinDynamic(joinSpec{protocols: []string{"range=\x00\x00\x7f\xff\xff\xff"}})
 	wantCode(t, "join", j.get().ErrorCode, protocol.CodeNone)
+}
+
+// Strings of a record have 15 bits for their length: a longer one would make a record that no replay can read.
+func TestNamesThatNoRecordHolds(t *testing.T) {
+	long := strings.Repeat("x", 1<<15)
+	tests := map[string]joinSpec{
+		"client":   {client: long},
+		"type":     {typ: long},
+		"instance": {instance: &long},
+		"protocol": {protocols: []string{"range", long}},
+	}
+	for name, spec := range tests {
+		t.Run(name, func(t *testing.T) {
+			b := newBench(t)
+			wantCode(t, "join", b.join(spec).get().ErrorCode, protocol.CodeInvalidRequest)
+		})
+	}
+}
+
+func TestG4_NoSpinOnTimeoutsOfZero(t *testing.T) {
+	b := newBench(t)
+	b.limits.OffsetsCheckInterval = 0
+	one := b.join(joinSpec{instance: ptr("i"), rebalance: time.Nanosecond}).get()
+	b.sync(one.MemberID, one.Generation, nil)
+	two := b.join(joinSpec{instance: ptr("j"), rebalance: time.Nanosecond})
+	b.advance(time.Second)
+	b.leave(kmsg.LeaveGroupRequestMember{MemberID: two.get().MemberID})
+	ticks := 0
+	for end := b.now.Add(5 * time.Second); ; ticks++ {
+		at, _ := b.machine.NextTick()
+		if at.After(end) {
+			break
+		}
+		b.advance(max(at.Sub(b.now), 0))
+	}
+	if ticks > 20 {
+		t.Errorf("%d ticks in 5 s", ticks)
+	}
 }
 
 func TestG3_RepeatedJoinAnswersTheFormer(t *testing.T) {

@@ -69,6 +69,15 @@ func (c *commit) fail(code protocol.ErrorCode) {
 	}
 }
 
+// refuse answers code for every partition, whatever was said of it before.
+func (c *commit) refuse(code protocol.ErrorCode) {
+	for i := range c.resp.Topics {
+		for j := range c.resp.Topics[i].Partitions {
+			c.resp.Topics[i].Partitions[j].ErrorCode = int16(code)
+		}
+	}
+}
+
 // commitOffsets is the input of an OffsetCommit request (G11).
 func (m *machine) commitOffsets(c *commit) {
 	g := m.groups[c.req.Group]
@@ -122,7 +131,7 @@ func (m *machine) commitRecords(c *commit) (records []coordinator.Record, offset
 			if c.req.Version < 6 {
 				o.epoch = -1
 			}
-			if longerThan(o.metadata, m.lim.OffsetMetadataMax) {
+			if longerThan(o.metadata, m.lim.OffsetMetadataMax) || o.expire >= 0 && len(o.metadata) > nameBytesMax {
 				answer.ErrorCode = int16(protocol.CodeOffsetMetadataTooLarge)
 				continue
 			}

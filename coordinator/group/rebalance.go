@@ -1,10 +1,15 @@
 package group
 
 import (
+	"time"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemill/tidemill/protocol"
 )
+
+// retryMin keeps timers that set themselves again from firing without pause, whatever clients or settings say.
+const retryMin = time.Second
 
 // initial reports whether members are gathered for the first generation after the group was empty (G4).
 func (g *group) initial() bool { return g.state == statePreparing && g.previous == stateEmpty }
@@ -92,7 +97,7 @@ func (m *machine) completeJoin(g *group) {
 		}
 	})
 	if len(g.members) > 0 && !g.electJoined() {
-		m.setGroupTimer(g, timerJoin, g.rebalanceTimeout())
+		m.setGroupTimer(g, timerJoin, max(g.rebalanceTimeout(), retryMin))
 		return
 	}
 	g.generation++

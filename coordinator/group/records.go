@@ -24,6 +24,10 @@ const (
 // recordBytesMax bounds the records of one input, so that its batch fits into a slot with room to spare.
 const recordBytesMax = 4 << 20
 
+// nameBytesMax bounds the names that end up in records, whose strings have 15 bits for their length. Member ids are made
+// of a name and a UUID.
+const nameBytesMax = 1<<15 - 1 - 64
+
 var errRecord = errors.New("corrupt group record")
 
 func offsetKey(group, topic string, partition int32) []byte {

@@ -20,19 +20,18 @@ func (c *Coordinator) OnTopicDeleted(name string, id protocol.TopicID) {
 // OffsetCommit handles API key 8. The group is not looked at if no partition of the request exists, as in Kafka.
 func (c *Coordinator) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(*kmsg.OffsetCommitResponse)) {
 	in, known := c.lookUpCommit(req)
-	if !known {
+	switch {
+	case !known:
+		reply(in.resp)
+		return
+	case len(req.Group) > nameBytesMax:
+		in.refuse(protocol.CodeInvalidGroupID)
 		reply(in.resp)
 		return
 	}
 	c.replyAll(ShardOf(req.Group, c.o.Shards),
 		func(m *machine) { m.commitOffsets(in) },
-		func(code protocol.ErrorCode) {
-			for i := range in.resp.Topics {
-				for j := range in.resp.Topics[i].Partitions {
-					in.resp.Topics[i].Partitions[j].ErrorCode = int16(code)
-				}
-			}
-		},
+		in.refuse,
 		func() { reply(in.resp) })
 }
 
