@@ -185,6 +185,9 @@ func (s *skimmer) tags() {
 	}
 	s.alloc(memTagMap + int(n)*memTag)
 	for range n {
+		if s.err != nil {
+			return
+		}
 		s.steps++
 		s.uvarint()
 		s.span(int(s.uvarint()))

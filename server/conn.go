@@ -11,7 +11,7 @@ import (
 )
 
 // readBufferSize holds several small requests; larger ones are read past it.
-const readBufferSize = 4 << 10
+const readBufferSize = 2 << 10
 
 // A Conn is one client connection, as handlers see it. Methods are safe for concurrent use.
 type Conn struct {

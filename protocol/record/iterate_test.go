@@ -137,15 +137,15 @@ func TestRecordsOfEveryCodec(t *testing.T) {
 }
 
 func TestBombs(t *testing.T) {
-	zeros := make([]byte, 20<<20)
+	zeros := make([]byte, 6<<20)
 	limits := []struct {
 		name   string
 		limits Limits
 		want   error
 	}{
-		{"too many bytes", Limits{Bytes: 19 << 20, Ratio: 1e6}, ErrBomb},
+		{"too many bytes", Limits{Bytes: 5 << 20, Ratio: 1e6}, ErrBomb},
 		{"ratio", Limits{Ratio: 1}, ErrBomb},
-		{"allowed", Limits{Bytes: 20 << 20, Ratio: 1e6}, nil},
+		{"allowed", Limits{Bytes: 6 << 20, Ratio: 1e6}, nil},
 	}
 	for _, p := range packings[1:] {
 		packed := p.pack(t, zeros)
