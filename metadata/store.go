@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/tidemill/tidemill/wal"
 )
@@ -32,6 +33,9 @@ const (
 	keepAliveTime    = 5 * time.Second
 	keepAliveTimeout = 3 * time.Second
 )
+
+// redial spaces attempts to connect. gRPC's own default grows to two minutes, long after etcd is back.
+var redial = backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
 
 // Config says where etcd is and which cluster in it is meant.
 type Config struct {
@@ -81,8 +85,11 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Endpoints:            c.Endpoints,
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
-		DialOptions:          []grpc.DialOption{grpc.WithStatsHandler(sentHandler{})},
-		Logger:               zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithStatsHandler(sentHandler{}),
+			grpc.WithConnectParams(grpc.ConnectParams{Backoff: redial, MinConnectTimeout: reachTimeout}),
+		},
+		Logger: zap.NewNop(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, err)
