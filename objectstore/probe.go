@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// ErrNotAtomic: the store let two writers create one object, or shows an older state than it acknowledged. No
-// acknowledged record would be safe on it: refuse to start.
+// ErrNotAtomic means that the store let two writers create one object, or shows an older state than it
+// acknowledged. No acknowledged record would be safe on it: refuse to start.
 var ErrNotAtomic = errors.New("objectstore: create-if-absent is not atomic")
 
 // The probe's size: stores that check first and write after (2.2 of the reliability reference) let two or more of 16

@@ -88,7 +88,7 @@ func (s *Server) start() {
 		"MINIO_BROWSER=off", "MINIO_UPDATE=off", "MINIO_CALLHOME_ENABLE=off", "MINIO_CI_CD=1", "HOME="+s.data,
 		"MINIO_CONFIG_DIR="+filepath.Join(s.data, ".config"))
 	p.cmd.Stdout, p.cmd.Stderr = &p.output, &p.output
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	endWithParent(p.cmd)
 	if err := p.cmd.Start(); err != nil {
 		s.t.Fatalf("start minio: %v", err)
 	}

@@ -2,6 +2,7 @@ package filestore_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/filestore"
@@ -24,4 +25,13 @@ func open(t testing.TB, dir string) *filestore.Store {
 		}
 	})
 	return s
+}
+
+func TestProbe(t *testing.T) {
+	s := open(t, t.TempDir())
+	started := time.Now()
+	if err := objectstore.Probe(t.Context(), s); err != nil {
+		t.Errorf("probe: %v", err)
+	}
+	t.Logf("took %v", time.Since(started))
 }

@@ -53,6 +53,7 @@ func TestMinIO(t *testing.T) {
 		}
 	})
 	t.Run("open errors", func(t *testing.T) { testOpenErrors(t, m) })
+	t.Run("paused and killed", func(t *testing.T) { testOutage(t, m) })
 }
 
 func testOpenErrors(t *testing.T, m *miniotest.Server) {
@@ -79,4 +80,31 @@ func testOpenErrors(t *testing.T, m *miniotest.Server) {
 			}
 		})
 	}
+}
+
+// A hung or dead service leaves the outcome open; the same bytes sent again settle it.
+func testOutage(t *testing.T, m *miniotest.Server) {
+	config := configOf(m)
+	config.PutTimeout = 200 * time.Millisecond
+	impatient, patient := open(t, config), open(t, configOf(m))
+	body := []byte("the same bytes")
+	settle := func(key string) {
+		t.Helper()
+		if err := patient.Put(t.Context(), key, body); err != nil && !errors.Is(err, objectstore.ErrConflict) {
+			t.Errorf("put again: got error %v, want none or %v", err, objectstore.ErrConflict)
+		}
+		if got, err := patient.Get(t.Context(), key); err != nil || string(got) != string(body) {
+			t.Errorf("get: got %q, error %v", got, err)
+		}
+	}
+	m.Pause()
+	wantOnly(t, impatient.Put(t.Context(), "paused", body), objectstore.ErrAmbiguous)
+	m.Resume()
+	settle("paused")
+
+	m.Stop()
+	wantOnly(t, impatient.Put(t.Context(), "killed", body), objectstore.ErrAmbiguous)
+	m.Restart()
+	settle("killed")
+	settle("paused")
 }

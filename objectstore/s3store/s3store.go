@@ -27,9 +27,9 @@ import (
 type Checksums string
 
 const (
-	// Header: a CRC-32C in a request header, beside an unsigned payload. Costs next to nothing.
+	// Header is a CRC-32C in a request header, beside an unsigned payload. Costs next to nothing.
 	Header Checksums = "crc32c header"
-	// Signed: the SHA-256 in the request's signature, about a CPU second per GB, for services that ignore the header.
+	// Signed is the SHA-256 in the request's signature, about a CPU second per GB, for services that ignore the header.
 	Signed Checksums = "signed payload"
 )
 

@@ -21,7 +21,7 @@ func freshPrefix() string { return "storetest/" + rand.Text() + "/" }
 
 func (e *env) key(name string) string { return e.prefix + name }
 
-func (e *env) ctx() context.Context { return e.T.Context() }
+func (e *env) ctx() context.Context { return e.Context() }
 
 func (e *env) put(name, body string) {
 	e.Helper()
