@@ -109,12 +109,14 @@ func TestHandlerPanics(t *testing.T) {
 		case 2:
 			done(reply(r))
 			panic("after done")
+		case 4:
+			panic("done is lost")
 		}
 		echo(ctx, c, r, done)
 	})
 	inBubble(t, h, Options{}, func(t *testing.T, s *harness) {
 		s.server.opts.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		for id := int32(1); id <= 2; id++ {
+		for _, id := range []int32{1, 2, 4} {
 			c := s.dial()
 			c.send(request(metadata, 1, id, []byte("body")))
 			c.expectClosed()

@@ -136,7 +136,10 @@ func TestStalledFrames(t *testing.T) {
 			defer func() { <-written }()
 			go func() {
 				defer close(written)
-				for _, b := range frame {
+				if _, err := c.Write(frame[:20]); err != nil {
+					return
+				}
+				for _, b := range frame[20:] {
 					if _, err := c.Write([]byte{b}); err != nil {
 						return
 					}
