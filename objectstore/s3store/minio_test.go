@@ -85,7 +85,7 @@ func testOpenErrors(t *testing.T, m *miniotest.Server) {
 // A hung or dead service leaves the outcome open; the same bytes sent again settle it.
 func testOutage(t *testing.T, m *miniotest.Server) {
 	config := configOf(m)
-	config.PutTimeout = 200 * time.Millisecond
+	config.PutTimeout = time.Second
 	impatient, patient := open(t, config), open(t, configOf(m))
 	body := []byte("the same bytes")
 	settle := func(key string) {

@@ -186,8 +186,7 @@ func (s *Store) chooseChecksums(ctx context.Context) error {
 			continue
 		}
 		key := "probe/checksum-" + rand.Text()
-		err = s.Put(ctx, key, []byte("these bytes"))
-		if err == nil {
+		if err = s.putSurely(ctx, key, []byte("these bytes")); err == nil {
 			return s.Delete(ctx, key)
 		}
 		if status, _ := answer(err); status != http.StatusBadRequest {
@@ -195,6 +194,20 @@ func (s *Store) chooseChecksums(ctx context.Context) error {
 		}
 	}
 	return fmt.Errorf("write a test object: %w", err)
+}
+
+// putSurely repeats a Put of a key that nobody else knows until it is decided or refused.
+func (s *Store) putSurely(ctx context.Context, key string, body []byte) (err error) {
+	for range checksumAttempts {
+		err = s.Put(ctx, key, body)
+		if status, _ := answer(err); !errors.Is(err, objectstore.ErrAmbiguous) || status == http.StatusBadRequest {
+			break
+		}
+	}
+	if errors.Is(err, objectstore.ErrConflict) { // an earlier attempt was stored
+		return nil
+	}
+	return err
 }
 
 func (s *Store) refusesWrongChecksum(ctx context.Context) (bool, error) {

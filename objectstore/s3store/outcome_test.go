@@ -278,6 +278,24 @@ func TestOpenOutcomes(t *testing.T) {
 			t.Errorf("got error %v, want one that says so", err)
 		}
 	})
+	t.Run("busy at first", func(t *testing.T) {
+		s := newService(t)
+		s.respond(func(w http.ResponseWriter, r *http.Request) {
+			switch n := s.requests.Load(); {
+			case r.Method == http.MethodGet:
+				_, _ = io.WriteString(w, "<ListBucketResult/>")
+			case r.Method == http.MethodDelete:
+				w.WriteHeader(http.StatusNoContent)
+			case n%2 == 0: // after the list: each question is answered at the second attempt
+				refuse(w, 503, "SlowDown")
+			case r.Header.Get("x-amz-checksum-crc32c") != crcOfTheseBytes:
+				refuse(w, 400, "BadDigest")
+			}
+		})
+		if got := open(t, s.config()).Checksums(); got != s3store.Header {
+			t.Errorf("checksums: got %q, want %q", got, s3store.Header)
+		}
+	})
 	t.Run("read only", func(t *testing.T) {
 		s := newService(t)
 		s.respond(func(w http.ResponseWriter, r *http.Request) {
