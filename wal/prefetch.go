@@ -52,7 +52,7 @@ func (p *prefetcher) get(ctx context.Context, seq int64) ([]byte, error) {
 
 func (p *prefetcher) fresh(ctx context.Context, seq int64) ([]byte, error) {
 	clear(p.pending)
-	return p.store.Get(ctx, SlotKey(p.life, seq))
+	return p.get(ctx, seq)
 }
 
 func (p *prefetcher) start(seq int64) {

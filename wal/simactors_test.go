@@ -265,7 +265,7 @@ func (x *simSealer) readAhead(seq int64) {
 
 func (x *simSealer) fresh(ctx context.Context, seq int64) ([]byte, error) {
 	clear(x.ahead)
-	return sealerStore{x}.Get(ctx, SlotKey(simLife, seq))
+	return x.get(ctx, seq)
 }
 
 // sealerStore is the simulated store as the sealer's code sees it.
