@@ -26,7 +26,7 @@ func help(out io.Writer) error {
 	_, _ = fmt.Fprintln(w, `
 Try:
   broker
-  broker topic create --topic greetings --partitions 3
+  broker topic create greetings --partitions 3
   echo hello | broker produce --topic greetings
   broker consume --topic greetings --from-beginning --max-messages 1`)
 	return w.Flush()

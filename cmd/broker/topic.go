@@ -24,7 +24,11 @@ func topic(ctx context.Context, e *environment) error {
 	if !ok {
 		return unknown("topic verb", e.args[0], names)
 	}
+	verb := e.args[0]
 	e.args = e.args[1:]
+	if verb != "list" && len(e.args) > 0 && !strings.HasPrefix(e.args[0], "-") {
+		e.args = append([]string{"--topic"}, e.args...) // broker topic create greetings
+	}
 	return sub(ctx, e)
 }
 
