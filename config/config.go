@@ -64,14 +64,14 @@ type Value struct {
 	Meaning string
 }
 
-// Source says where a setting was set, to be used in messages: "flag --bucket", "default".
+// Source says where a setting was set, to be used in messages: "flag --bucket", "default". Kafka's are kafka.<name>.
 func (c *Config) Source(key string) string {
 	for _, v := range c.values {
 		if v.Key == key {
 			return v.Source
 		}
 	}
-	return c.kafka[key].Source
+	return c.kafka[strings.TrimPrefix(key, "kafka.")].Source
 }
 
 // Explain lists all settings in the order of the documentation, then Kafka's settings by name.
