@@ -201,6 +201,23 @@ func TestManifestHoldsNoUncommittedProducerState(t *testing.T) {
 	}
 }
 
+func TestP2AnOlderEpochsBatchIsNoDuplicate(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	l := n.create(0)
+	for i := range 3 {
+		l.try(producerBatch(1, 0, int32(i), 1, 0))
+	}
+	n.commit()
+	l.try(producerBatch(1, 1, 0, 1, 0)) // not committed
+	l.try(producerBatch(1, 1, 2, 1, 0)).want(t, "sequence 2 of epoch 1", -1, ErrOutOfOrderSequence)
+	if err := n.set.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	l = w.reopen(n.kill()).log(0)
+	l.try(producerBatch(1, 0, 2, 1, 0)).want(t, "epoch 1 was lost, so epoch 0 goes on", 2, nil)
+}
+
 func TestP8Expiry(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()

@@ -29,6 +29,11 @@ type ManifestStore interface {
 	Trim(ctx context.Context, life wal.Life, rev, t int64) error
 }
 
+var (
+	_ WAL           = (*wal.Writer)(nil)
+	_ ManifestStore = (*metadata.Store)(nil)
+)
+
 // Options configure a Set. Zero numbers mean the defaults.
 type Options struct {
 	// Life is the broker life that owns the logs.

@@ -311,7 +311,7 @@ func TestDamage(t *testing.T) {
 		}
 	}
 	size := len(plain(1, 0))
-	second := func(n *node) string { return wal.SlotKey(wal.Life{Broker: 7, Epoch: 1, Nonce: [8]byte{1}}, 1) }
+	second := wal.SlotKey(wal.Life{Broker: 7, Epoch: 1, Nonce: [8]byte{1}}, 1)
 	for _, tc := range []struct {
 		name  string
 		times int
@@ -324,14 +324,14 @@ func TestDamage(t *testing.T) {
 		{"base offset of the last batch", 9, 2*size + 7, map[int64]bool{3: true, 4: true, 5: false, 6: true}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			n := cold(t, small)
-			damage(n, tc.times, func(key string, _ int64, _ []byte) int {
-				if key == second(n) {
-					return tc.pos
-				}
-				return -1
-			})
 			for offset, readable := range tc.want {
+				n := cold(t, small)
+				damage(n, tc.times, func(key string, _ int64, _ []byte) int {
+					if key == second {
+						return tc.pos
+					}
+					return -1
+				})
 				r, err := n.log(0).Read(context.Background(), ReadInput{Offset: offset, MaxBytes: 1, AtLeastOne: true})
 				if readable && (err != nil || r.Bytes != size) || !readable && !errors.Is(err, ErrCorrupt) {
 					t.Errorf("offset %d: %d bytes, %v, want readable %v", offset, r.Bytes, err, readable)
