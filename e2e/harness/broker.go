@@ -19,8 +19,8 @@ import (
 const (
 	// readyLimit covers a cold start on a busy machine; a broker needs well under a second of it, Kafka about five.
 	readyLimit = 60 * time.Second
-	// stopLimit is what the broker promises for a clean exit, with room for a busy machine.
-	stopLimit = 15 * time.Second
+	// stopLimit is what the broker promises for a clean exit with open connections and parked fetches.
+	stopLimit = 5 * time.Second
 )
 
 // OnKafka reports whether the tests run against Apache Kafka instead of the broker under test.
