@@ -24,9 +24,9 @@ type fetched struct {
 	err    error
 }
 
-func newPrefetcher(store objectstore.Store, life Life, depth int) *prefetcher {
+func newPrefetcher(ctx context.Context, store objectstore.Store, life Life, depth int) *prefetcher {
 	p := &prefetcher{store: store, life: life, depth: depth, pending: map[int64]chan fetched{}}
-	p.ctx, p.cancel = context.WithCancel(context.Background())
+	p.ctx, p.cancel = context.WithCancel(ctx)
 	return p
 }
 

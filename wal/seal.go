@@ -38,7 +38,7 @@ func Seal(ctx context.Context, store objectstore.Store, reg Registry, life Life,
 		o.Logger = slog.Default()
 	}
 	limited := deadlineStore{store, o.AttemptTimeout}
-	reads := newPrefetcher(limited, life, o.Prefetch)
+	reads := newPrefetcher(ctx, limited, life, o.Prefetch)
 	defer reads.close()
 	s := &sealer{
 		store: limited, registry: deadlineRegistry{reg, o.AttemptTimeout}, reads: reads, life: life, opts: o,

@@ -243,12 +243,13 @@ func TestSimulationFindsMutations(t *testing.T) {
 		budget uint64
 		change func(*simConfig)
 	}{
-		{"01 take what a list shows, claim behind it", 1000, func(c *simConfig) { c.sealerFaults.skipHoles = true }},
-		{"03 acknowledge each slot alone", 1000, func(c *simConfig) { c.writerFaults.ackAlone = true }},
-		{"08 delete the seal", 1000, func(c *simConfig) { c.deleteSeal = true }},
-		{"09 take any conflict for success", 1000, func(c *simConfig) { c.writerFaults.conflictIsMine = true }},
-		{"11 give up an ambiguous slot", 1000, func(c *simConfig) { c.writerFaults.giveUp = true }},
-		{"16 trust the claim", 10000, func(c *simConfig) { c.sealerFaults.trustClaim = true }},
+		{"01 take what a list shows, claim behind it", 100, func(c *simConfig) { c.sealerFaults.skipHoles = true }},
+		{"03 acknowledge each slot alone", 100, func(c *simConfig) { c.writerFaults.ackAlone = true }},
+		{"05 trim while sealing", 1000, func(c *simConfig) { c.trimAlways = true }},
+		{"08 delete the seal", 200, func(c *simConfig) { c.deleteSeal = true }},
+		{"09 take any conflict for success", 100, func(c *simConfig) { c.writerFaults.conflictIsMine = true }},
+		{"11 give up an ambiguous slot", 100, func(c *simConfig) { c.writerFaults.giveUp = true }},
+		{"16 trust the claim", 5000, func(c *simConfig) { c.sealerFaults.trustClaim = true }},
 	}
 	for _, m := range mutations {
 		t.Run(m.name, func(t *testing.T) {

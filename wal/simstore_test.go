@@ -213,7 +213,7 @@ func (r *simRegistry) move(next StreamState, ok bool) {
 
 func (r *simRegistry) trim(rev, t int64, done func(StreamState, error)) {
 	r.txn(func() error {
-		if err := r.state.CheckTrim(rev, t); err != nil {
+		if err := r.state.CheckTrim(rev, t); err != nil && !(r.w.cfg.trimAlways && t > r.state.Trim) {
 			return err
 		}
 		r.state.Trim = t

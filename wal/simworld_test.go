@@ -144,6 +144,7 @@ type simConfig struct {
 
 	writerFaults coreFaults
 	sealerFaults sealFaults
+	trimAlways   bool // variant 5
 	deleteSeal   bool // variant 8
 }
 
