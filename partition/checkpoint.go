@@ -230,16 +230,23 @@ func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) error {
 func (s *Set) put(ctx context.Context, key string, body []byte) error {
 	var err error
 	for range putAttempts {
-		err = s.opts.Store.Put(ctx, key, body)
-		if errors.Is(err, objectstore.ErrConflict) {
-			var found []byte
-			if found, err = s.opts.Store.Get(ctx, key); err == nil && !bytes.Equal(found, body) {
-				return fmt.Errorf("%w: the key holds something else", ErrCorrupt)
-			}
-		}
-		if err == nil || ctx.Err() != nil || !errors.Is(err, objectstore.ErrAmbiguous) {
+		if err = s.putOnce(ctx, key, body); err == nil || ctx.Err() != nil || !errors.Is(err, objectstore.ErrAmbiguous) {
 			return err
 		}
+	}
+	return err
+}
+
+func (s *Set) putOnce(ctx context.Context, key string, body []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
+	defer cancel()
+	err := s.opts.Store.Put(ctx, key, body)
+	if !errors.Is(err, objectstore.ErrConflict) {
+		return err
+	}
+	found, err := s.opts.Store.Get(ctx, key)
+	if err == nil && !bytes.Equal(found, body) {
+		return fmt.Errorf("%w: the key holds something else", ErrCorrupt)
 	}
 	return err
 }

@@ -263,6 +263,12 @@ func TestCoordinatorStateTravelsInTheManifest(t *testing.T) {
 	if err := n.set.Checkpoint(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	n = w.reopen(n.kill(), state(1, "one")) // nor one that is still replaying
+	n.log(0).try(plain(1, 0))
+	n.commit()
+	if err := n.set.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	n = w.reopen(n.kill())
 	if offset, blob, ok := n.log(0).Coordinator(); offset != 2 || string(blob) != "two" || !ok {
 		t.Errorf("got %d, %q, %v", offset, blob, ok)

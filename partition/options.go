@@ -52,7 +52,7 @@ type Options struct {
 	CacheBytes int64
 	// Loads bounds concurrent reads from the store, default 32. Each holds up to 1 MiB beyond CacheBytes.
 	Loads int
-	// LoadTimeout bounds one read from the store, default 30 s.
+	// LoadTimeout bounds one request to the store, default 30 s.
 	LoadTimeout time.Duration
 
 	// CheckpointSlots, CheckpointBytes and CheckpointInterval say when manifests are written: after so many committed slots (default
