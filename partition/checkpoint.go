@@ -210,7 +210,9 @@ func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) error {
 		if o == nil {
 			o = s.newObject()
 		}
-		o.add(x)
+		if err := o.add(x); err != nil {
+			return err
+		}
 		if len(o.body) < objectMax && i < len(snapshots)-1 {
 			continue
 		}

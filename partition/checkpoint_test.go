@@ -277,3 +277,33 @@ func TestCoordinatorStateTravelsInTheManifest(t *testing.T) {
 		t.Error("a partition without coordinator has its state")
 	}
 }
+
+func TestCoordinatorAheadOfTheLogIsNotKept(t *testing.T) {
+	w := newWorld(t)
+	n := w.start(func(o *Options) {
+		o.Coordinator = func(protocol.PartitionID) (int64, []byte, bool) { return 99, []byte("x"), true }
+	})
+	n.create(0).try(plain(1, 0))
+	n.commit()
+	if err := n.set.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := w.reopen(n.kill()).log(0).Coordinator(); ok {
+		t.Error("state from beyond the end is kept")
+	}
+}
+
+func TestNoManifestIsWrittenThatCannotBeRead(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	l := n.create(0)
+	l.try(plain(2, 0))
+	n.commit()
+	l.recent[0].Last++ // memory gone wrong
+	if err := n.set.Checkpoint(context.Background()); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("checkpoint: %v", err)
+	}
+	if w.meta.calls != 0 || w.meta.trims[n.life] != 0 {
+		t.Errorf("%d commits, trim %d", w.meta.calls, w.meta.trims[n.life])
+	}
+}

@@ -66,7 +66,9 @@ func millionSlots(t testing.TB, w *world) {
 		l.end = l.hw
 		snap = l.snapshot(0)
 		o := n.set.newObject()
-		o.add(snap)
+		if err := o.add(snap); err != nil {
+			t.Fatal(err)
+		}
 		key, body := o.finish()
 		if err := w.mem.Put(context.Background(), key, body); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"fmt"
 	"hash/crc32"
 	"slices"
 
@@ -35,7 +36,7 @@ func (l *Log) snapshot(logStart int64) *snapshot {
 	defer l.mu.Unlock()
 	l.expireLocked(l.set.opts.Now().UnixMilli())
 	l.releaseLocked()
-	if coordinator == nil || l.coordinator != nil && coordinator.offset < l.coordinator.offset {
+	if coordinator == nil || coordinator.offset > l.hw || l.coordinator != nil && coordinator.offset < l.coordinator.offset {
 		coordinator = l.coordinator
 	}
 	start := max(l.logStart, logStart)
@@ -104,8 +105,9 @@ func (s *Set) newObject() *object {
 	return o
 }
 
-// add cuts pages from the snapshot's extents if there are enough, and writes its manifest.
-func (o *object) add(s *snapshot) {
+// add cuts pages from the snapshot's extents if there are enough, and writes its manifest. It refuses to write what no reader would
+// accept: better a partition that is not trimmed than one that cannot be opened.
+func (o *object) add(s *snapshot) error {
 	for len(s.extents) >= pageExtentsMin {
 		n := min(len(s.extents), pageExtentsMax)
 		s.pages = append(s.pages, o.addPage(s.log, s.extents[:n]))
@@ -127,10 +129,14 @@ func (o *object) add(s *snapshot) {
 	if s.coordinator != nil {
 		m.CoordinatorOffset, m.Coordinator = s.coordinator.offset, s.coordinator.blob
 	}
+	if err := m.check(); err != nil {
+		return fmt.Errorf("manifest of %v: %w", m.Partition, err)
+	}
 	encoded := m.Encode()
 	s.pointer = pointerTo(m, objectKey(o.life, o.seq), int64(len(o.body)), encoded)
 	o.body = append(o.body, encoded...)
 	o.snapshots = append(o.snapshots, s)
+	return nil
 }
 
 func (o *object) addPage(l *Log, extents []Extent) PageRef {
