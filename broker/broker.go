@@ -32,6 +32,9 @@ type Broker struct {
 	ctx  context.Context // ends when the broker stops
 	info metadata.BrokerInfo
 
+	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
+	wrapStore func(objectstore.Store) objectstore.Store
+
 	store    objectstore.Store
 	meta     *metadata.Store
 	life     wal.Life

@@ -41,12 +41,20 @@ const (
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
 // the next start needs no scan (W8). It returns nil after a clean stop. The banner goes to out.
 func Run(ctx context.Context, cfg *config.Config, version string, out io.Writer, log *slog.Logger) error {
+	return newBroker(cfg, log).run(ctx, version, out)
+}
+
+func newBroker(cfg *config.Config, log *slog.Logger) *Broker {
 	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}}
 	b.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b.known.topics = map[protocol.TopicID]*metadata.Topic{}
 	b.creating.topics = map[string]bool{}
-	if keys := cfg.Meaningless(); len(keys) > 0 {
-		log.Info("these Kafka settings are accepted and mean nothing here", slog.Any("keys", keys))
+	return b
+}
+
+func (b *Broker) run(ctx context.Context, version string, out io.Writer) error {
+	if keys := b.cfg.Meaningless(); len(keys) > 0 {
+		b.log.Info("these Kafka settings are accepted and mean nothing here", slog.Any("keys", keys))
 	}
 	kafka, ops, err := b.listen()
 	if err != nil {

@@ -83,6 +83,9 @@ func (b *Broker) openStore(ctx context.Context, cluster metadata.Cluster) (store
 	if err != nil {
 		return description, b.problem("bucket", err.Error(), "see the README on --bucket")
 	}
+	if b.wrapStore != nil {
+		store = b.wrapStore(store)
+	}
 	b.store = store
 	if err := metadata.EnsureGuard(ctx, store, cluster.ID); err != nil {
 		if errors.Is(err, metadata.ErrForeignBucket) {
