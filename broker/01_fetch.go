@@ -45,20 +45,22 @@ type fetching struct {
 	stop  bool // something has to be said at once: an error or a diverging epoch
 }
 
-// run reads, and waits for more while there is less than the client wants and nothing else to say (F1).
+// run reads, and once more after a wait when there is less than the client wants and nothing else to say (F1).
 func (f *fetching) run(ctx context.Context) {
 	maxBytes := min(int(f.req.MaxBytes), f.v.settings.FetchMaxBytes)
 	minBytes := min(int(f.req.MinBytes), maxBytes)
-	for {
+	f.read(ctx, maxBytes)
+	wait := time.Until(f.deadline)
+	if f.stop || wait <= 0 || len(f.plan.targets) == 0 || f.bytes >= minBytes {
+		return
+	}
+	if f.wait(ctx, minBytes-f.bytes, wait) {
 		f.read(ctx, maxBytes)
-		wait := time.Until(f.deadline)
-		if f.stop || wait <= 0 || len(f.plan.targets) == 0 || f.bytes >= minBytes || !f.wait(ctx, minBytes-f.bytes, wait) {
-			return
-		}
 	}
 }
 
-// wait returns true when it is worth reading again.
+// wait parks until enough is committed, the deadline or the end of ctx, and returns whether it is worth reading again. A
+// wake-up may come early, when a chunk was counted of which a part was read already; then the client gets that little.
 func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) bool {
 	w := partition.NewWaiter(minBytes)
 	defer w.Close()

@@ -32,6 +32,9 @@ type Broker struct {
 	ctx  context.Context // ends when the broker stops
 	info metadata.BrokerInfo
 
+	etcdErr       <-chan error // of the embedded etcd; nil without one
+	putsPerSecond float64
+
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store
 
@@ -49,6 +52,9 @@ type Broker struct {
 	current     atomic.Pointer[view]
 	serving     atomic.Bool
 	background  sync.WaitGroup
+
+	// producers holds the ids of connections that have produced, until they close.
+	producers sync.Map
 
 	// known is the image that the logs agree with.
 	known struct {

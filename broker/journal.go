@@ -38,24 +38,48 @@ func (j journal) Append(shard int32, records []coordinator.Record, now time.Time
 	j.b.wal.Nudge()
 }
 
-// Replay implements coordinator.Journal.
+// Replay implements coordinator.Journal. Appends that were made before it may not be committed yet; they are waited for,
+// or a machine that is loaded again would miss them.
 func (j journal) Replay(ctx context.Context, shard int32, from int64, fn func(offset int64, r coordinator.Record) error) (int64, error) {
 	l, ok := j.b.offsetsLog(shard)
 	if !ok {
 		return from, fmt.Errorf("replay shard %d: %w", shard, coordinator.ErrFenced)
 	}
-	offset := max(from, l.State().LogStart)
+	state := l.State()
+	offset, end := max(from, state.LogStart), state.EndOffset
 	for {
 		r, err := l.Read(ctx, partition.ReadInput{Offset: offset, MaxBytes: replayBytes, AtLeastOne: true})
 		if err != nil {
 			return offset, fmt.Errorf("replay shard %d from offset %d: %w", shard, offset, err)
 		}
-		if len(r.Batches) == 0 {
+		if len(r.Batches) == 0 && offset >= end {
 			return offset, nil
+		}
+		if len(r.Batches) == 0 {
+			if err := awaitCommit(ctx, l, offset); err != nil {
+				return offset, fmt.Errorf("replay shard %d: wait for offset %d: %w", shard, offset, err)
+			}
+			continue
 		}
 		if offset, err = replayBatches(r.Batches, offset, fn); err != nil {
 			return offset, err
 		}
+	}
+}
+
+// awaitCommit waits until something is committed at offset, or the partition was lost.
+func awaitCommit(ctx context.Context, l *partition.Log, offset int64) error {
+	w := partition.NewWaiter(1)
+	defer w.Close()
+	l.Watch(w, offset)
+	select {
+	case <-w.C():
+		if l.State().HighWatermark <= offset {
+			return coordinator.ErrFenced // woken by the end of the log's life
+		}
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 

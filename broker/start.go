@@ -65,6 +65,7 @@ func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
 			return closing, b.embeddedProblem(err)
 		}
 		closing.add("etcd", func() error { etcd.Close(); return nil })
+		b.etcdErr = etcd.Err()
 		mc.Endpoints, mc.Name = etcd.Endpoints(), embeddedName
 	}
 	meta, err := metadata.Open(ctx, mc)
