@@ -13,7 +13,7 @@ import (
 const (
 	kgoPackage = "github.com/twmb/franz-go/pkg/kgo"
 	// kgoRecords is what each chain of the group tests carries: the suite's own 500,000 need many more cores.
-	kgoRecords = "50000"
+	kgoRecords = "150000"
 	kgoLimit   = 6 * time.Minute
 )
 
