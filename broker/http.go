@@ -40,7 +40,7 @@ func (b *Broker) httpHandler() http.Handler {
 // serveHTTP serves operators until ctx ends.
 func (b *Broker) serveHTTP(ctx context.Context, ln net.Listener) error {
 	s := &http.Server{Handler: b.httpHandler(), ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
-	stop := context.AfterFunc(ctx, func() { s.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	if err := s.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve HTTP: %w", err)

@@ -15,7 +15,7 @@ func (s *Store) EnsureCluster(ctx context.Context) (Cluster, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	var id [16]byte
-	rand.Read(id[:]) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(id[:]) // crypto/rand.Read never fails
 	key := s.keys.cluster()
 	r, _, err := s.commit(ctx, write{
 		what: "create cluster " + s.config.Name,

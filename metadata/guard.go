@@ -9,7 +9,7 @@ import (
 	"github.com/tidemill/tidemill/objectstore"
 )
 
-// ErrForeignBucket: the bucket belongs to another cluster. Using it would mix two clusters' data.
+// ErrForeignBucket means that the bucket belongs to another cluster. Using it would mix two clusters' data.
 var ErrForeignBucket = errors.New("metadata: bucket of another cluster")
 
 // guardKey is where a bucket says whose it is.

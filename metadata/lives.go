@@ -34,7 +34,7 @@ func (s *Store) OpenLife(ctx context.Context, broker int32) (wal.Life, error) {
 			}
 			life.Epoch = uint64(v.Value) + 1
 		}
-		rand.Read(life.Nonce[:]) //nolint:errcheck // crypto/rand.Read never fails
+		rand.Read(life.Nonce[:]) // crypto/rand.Read never fails
 		op := newOp()
 		_, ok, err := s.commit(ctx, write{
 			what: "open life " + life.String(),

@@ -71,7 +71,7 @@ func (r *Registration) keep(ctx context.Context) {
 	defer close(r.done)
 	for ctx.Err() == nil {
 		if alive, err := r.store.client.KeepAlive(ctx, r.leaseID()); err == nil {
-			for range alive { //nolint:revive // each answer only means that the lease lives
+			for range alive { // each answer only means that the lease lives
 			}
 		}
 		if ctx.Err() != nil {

@@ -96,7 +96,7 @@ func (s *Store) bound(ctx context.Context) (context.Context, context.CancelFunc)
 
 func newOp() string {
 	var b [8]byte
-	rand.Read(b[:]) //nolint:errcheck // crypto/rand.Read never fails
+	rand.Read(b[:]) // crypto/rand.Read never fails
 	return hex.EncodeToString(b[:])
 }
 

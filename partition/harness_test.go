@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
-	"io"
 	"log/slog"
 	"slices"
 	"sync"
@@ -21,7 +20,7 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func pid(n int32) protocol.PartitionID {
 	return protocol.PartitionID{Topic: protocol.TopicID{1, 2, 3}, Partition: n}

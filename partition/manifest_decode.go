@@ -69,9 +69,9 @@ func (m *Manifest) check() error {
 	if err := checkPages(m.Pages, len(m.Lives)); err != nil {
 		return err
 	}
-	first, end := m.EndOffset, m.EndOffset
+	first := m.EndOffset
 	if len(m.Extents) > 0 {
-		first, end = m.Extents[0].Base, 0
+		first = m.Extents[0].Base
 	}
 	if len(m.Pages) > 0 {
 		if first != m.Pages[len(m.Pages)-1].Last+1 {

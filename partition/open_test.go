@@ -141,7 +141,7 @@ func TestOpenFaults(t *testing.T) {
 		if w.store.Faulted() == 0 {
 			t.Errorf("%s: nothing was faulted", tc.name)
 		}
-		if tc.want == ErrCorrupt && len(claims) != 1 {
+		if errors.Is(tc.want, ErrCorrupt) && len(claims) != 1 {
 			t.Errorf("%s: %d claims, want the undamaged partition's", tc.name, len(claims))
 		}
 		w.store.SetRules()

@@ -104,7 +104,7 @@ func (s *skimmer) uvarint() uint32 {
 
 // length reads a length or count; a null is 0.
 func (s *skimmer) length(classic int) int {
-	n := 0
+	var n int
 	switch {
 	case s.flexible:
 		n = int(s.uvarint()) - 1

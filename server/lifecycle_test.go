@@ -29,7 +29,7 @@ func TestShutdownDrains(t *testing.T) {
 		go func() { shut <- s.server.Shutdown(t.Context()) }()
 		idle.expectClosed()
 		<-f.ctx.Done()
-		if cause := context.Cause(f.ctx); cause != ErrDraining {
+		if cause := context.Cause(f.ctx); !errors.Is(cause, ErrDraining) {
 			t.Errorf("cause %v, want ErrDraining", cause)
 		}
 		f.done(reply(f.r))

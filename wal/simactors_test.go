@@ -350,8 +350,6 @@ type model struct {
 	w        *world
 	order    [3][]uint64 // entry ids per partition, as appended
 	acked    map[int64]bool
-	ackedMax int64
-	last     int64
 	closedAt *int64
 	results  []Recovery
 	failures int

@@ -144,7 +144,7 @@ func startBroker(t *testing.T) string {
 	}
 	address := l.Addr().String()
 	_ = l.Close()
-	dir, err := os.MkdirTemp("", "tm") // short: a unix socket lies in it
+	dir, err := os.MkdirTemp("", "tm") //nolint:usetesting // short: a unix socket lies in it
 	if err != nil {
 		t.Fatal(err)
 	}

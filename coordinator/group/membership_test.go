@@ -259,10 +259,10 @@ func TestG5_LastLeaveBumpsGeneration(t *testing.T) {
 
 func TestG5_PendingSyncExpires(t *testing.T) {
 	b := newBench(t)
-	leader, follower, generation := b.stable()
+	leader, follower, _ := b.stable()
 	j := b.join(joinSpec{client: "a", member: leader})
 	b.join(joinSpec{client: "b", member: follower})
-	generation = j.get().Generation
+	generation := j.get().Generation
 	s := b.sync(leader, generation, nil)
 	wantCode(t, "leader's sync", s.get().ErrorCode, protocol.CodeNone)
 	for range 8 {

@@ -40,7 +40,7 @@ func (f *forwarder) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	for k, v := range enc.Fields {
 		attrs = append(attrs, slog.Any(k, v))
 	}
-	f.log.LogAttrs(context.Background(), slog.LevelError, "etcd: "+e.Message, attrs...)
+	f.log.LogAttrs(context.Background(), slog.LevelError, "embedded etcd", append(attrs, slog.String("says", e.Message))...)
 	return nil
 }
 

@@ -1,6 +1,0 @@
-//go:build !race
-
-package wal
-
-// raceEnabled: the race detector slows simulations down tenfold.
-const raceEnabled = false
