@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -51,6 +52,7 @@ type Server struct {
 	lock      *fileutil.LockedFile
 	socketDir string // removed at Close when not empty
 	close     sync.Once
+	closing   atomic.Bool // etcd's words about its own end are not passed on
 }
 
 // Start runs etcd on dir, which is created if absent, and returns when it serves. log receives etcd's errors; nil
@@ -71,7 +73,7 @@ func Start(ctx context.Context, dir string, log *slog.Logger) (*Server, error) {
 		s.release()
 		return nil, err
 	}
-	s.etcd, err = embed.StartEtcd(configure(dir, socket, log))
+	s.etcd, err = embed.StartEtcd(configure(dir, socket, &forwarder{log: log, closing: &s.closing}))
 	if err != nil {
 		s.release()
 		return nil, fmt.Errorf("start etcd in %s: %w", dir, err)
@@ -103,6 +105,7 @@ func (s *Server) Err() <-chan error { return s.etcd.Err() }
 // Close stops etcd and waits for it. It may be called more than once. Close clients first: they would only retry.
 func (s *Server) Close() {
 	s.close.Do(func() {
+		s.closing.Store(true)
 		if s.etcd != nil {
 			// The raft node goes first: it ends the watch streams on which a graceful stop of the listeners waits for seconds.
 			s.etcd.Server.HardStop()
@@ -154,7 +157,7 @@ func (s *Server) release() {
 	_ = s.lock.Close()
 }
 
-func configure(dir, socket string, log *slog.Logger) *embed.Config {
+func configure(dir, socket string, log *forwarder) *embed.Config {
 	at := url.URL{Scheme: "unix", Path: socket}
 	// A lone member needs no peer listener; the address is only its name in the member list.
 	peer := url.URL{Scheme: "http", Host: "localhost:2380"}
@@ -173,7 +176,7 @@ func configure(dir, socket string, log *slog.Logger) *embed.Config {
 	c.AutoCompactionRetention = (10 * time.Minute).String()
 	c.EnableGRPCGateway = false
 	c.SnapshotCount = 10_000
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&forwarder{log: log}))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(log))
 	return c
 }
 

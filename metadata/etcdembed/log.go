@@ -3,15 +3,21 @@ package etcdembed
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
 )
 
-// A forwarder hands etcd's errors to slog and drops the rest: etcd logs some hundred lines at each start.
+// A forwarder hands etcd's errors to slog and drops the rest: etcd logs some hundred lines at each start, and calls
+// errors what is none: that a fresh folder has no storage version yet, and that it is being stopped.
 type forwarder struct {
-	log    *slog.Logger
-	fields []zapcore.Field
+	log     *slog.Logger
+	closing *atomic.Bool
+	fields  []zapcore.Field
 }
+
+// freshFolder is etcd's complaint at the first start on a folder.
+const freshFolder = "failed to update storage version"
 
 // Enabled implements zapcore.LevelEnabler.
 func (f *forwarder) Enabled(l zapcore.Level) bool { return l >= zapcore.ErrorLevel }
@@ -19,12 +25,12 @@ func (f *forwarder) Enabled(l zapcore.Level) bool { return l >= zapcore.ErrorLev
 // With implements zapcore.Core.
 func (f *forwarder) With(fields []zapcore.Field) zapcore.Core {
 	all := append(append([]zapcore.Field(nil), f.fields...), fields...)
-	return &forwarder{log: f.log, fields: all}
+	return &forwarder{log: f.log, closing: f.closing, fields: all}
 }
 
 // Check implements zapcore.Core.
 func (f *forwarder) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if f.Enabled(e.Level) {
+	if f.Enabled(e.Level) && !f.closing.Load() && e.Message != freshFolder {
 		return c.AddCore(e, f)
 	}
 	return c
