@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/objectstore"
 )
 
 // A testBroker is a broker in this process, on free ports and a folder of its own.
@@ -25,6 +26,7 @@ type testBroker struct {
 	kafka   string
 	http    string
 	args    []string
+	wrap    func(objectstore.Store) objectstore.Store // nil: the store as it is
 	stop    context.CancelFunc
 	stopped chan error
 	logs    lockedBuffer
@@ -33,7 +35,13 @@ type testBroker struct {
 // startBroker starts a broker that ends with the test. args are further flags.
 func startBroker(t *testing.T, args ...string) *testBroker {
 	t.Helper()
-	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args}
+	return startBrokerOn(t, nil, args...)
+}
+
+// startBrokerOn starts a broker whose store a test has put faults into.
+func startBrokerOn(t *testing.T, wrap func(objectstore.Store) objectstore.Store, args ...string) *testBroker {
+	t.Helper()
+	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args, wrap: wrap}
 	b.start()
 	t.Cleanup(func() {
 		b.shutdown()
@@ -62,8 +70,9 @@ func (b *testBroker) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop, b.stopped = cancel, make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(&b.logs, nil))
-	cfg := b.config()
-	go func() { b.stopped <- Run(ctx, cfg, "test", &b.logs, log) }()
+	broker := newBroker(b.config(), log)
+	broker.wrapStore = b.wrap
+	go func() { b.stopped <- broker.run(ctx, "test", &b.logs) }()
 	waitFor(b.t, "the broker to be ready", func() bool {
 		select {
 		case err := <-b.stopped:

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/metadata/etcdembed"
+	"github.com/tidemill/tidemill/objectstore"
 )
 
 // problem is a reason not to start that a person can act on: what is wrong, where it was set, how to mend it.
@@ -42,6 +43,22 @@ func (b *Broker) clusterProblem(err error) error {
 		return b.problem("cluster", err.Error(), "upgrade etcd to 3.5 or newer")
 	}
 	return fmt.Errorf("open metadata: %w", err)
+}
+
+// bucketProblem is why a bucket cannot be this cluster's log.
+func (b *Broker) bucketProblem(err error) error {
+	mend := "check that the bucket can be reached, read and written, or name another: --bucket s3://bucket/prefix or file:///path"
+	switch {
+	case errors.Is(err, metadata.ErrForeignBucket):
+		mend = "point --bucket at this cluster's bucket, or --cluster and --data-dir at the cluster that owns it"
+	case errors.Is(err, objectstore.ErrNotAtomic):
+		mend = "use a store whose PUT with If-None-Match: * is atomic; without it two brokers could both believe that they own the log"
+	case errors.Is(err, objectstore.ErrNoBucket):
+		mend = "create the bucket or make the folder, or name another: --bucket s3://bucket/prefix?endpoint=...&region=... or file:///path"
+	case errors.Is(err, objectstore.ErrDenied):
+		mend = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to a user who may list the bucket and get, put and delete its objects"
+	}
+	return b.problem("bucket", err.Error(), mend)
 }
 
 // closers are what to close at the end, last opened first.

@@ -82,20 +82,17 @@ func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
 func (b *Broker) openStore(ctx context.Context, cluster metadata.Cluster) (storeurl.Description, error) {
 	store, description, err := storeurl.Open(ctx, b.cfg.Bucket, storeurl.Options{Registerer: b.reg})
 	if err != nil {
-		return description, b.problem("bucket", err.Error(), "see the README on --bucket")
+		return description, b.bucketProblem(err)
 	}
 	if b.wrapStore != nil {
 		store = b.wrapStore(store)
 	}
 	b.store = store
 	if err := metadata.EnsureGuard(ctx, store, cluster.ID); err != nil {
-		if errors.Is(err, metadata.ErrForeignBucket) {
-			return description, b.problem("bucket", err.Error(), "point --bucket at this cluster's bucket, or --cluster and --data-dir at the cluster that owns it")
-		}
-		return description, b.problem("bucket", err.Error(), "check that the bucket can be read and written")
+		return description, b.bucketProblem(err)
 	}
 	if err := objectstore.Probe(ctx, store); err != nil {
-		return description, b.problem("bucket", err.Error(), "use a store whose PUT with If-None-Match: * is atomic; without it two brokers could both believe that they own the log")
+		return description, b.bucketProblem(err)
 	}
 	return description, nil
 }
