@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/tidemill/tidemill/protocol"
 )
 
 // topic manages topics.
@@ -145,7 +147,7 @@ func topicDescribe(ctx context.Context, e *environment) error {
 
 func printTopic(ctx context.Context, e *environment, admin *kadm.Client, t kadm.TopicDetail, starts, ends kadm.ListedOffsets) error {
 	w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintf(w, "topic %s\tid %s\n\nPARTITION\tLEADER\tEPOCH\tREPLICAS\tSTART\tEND\n", t.Topic, t.ID)
+	_, _ = fmt.Fprintf(w, "topic %s\tid %s\n\nPARTITION\tLEADER\tEPOCH\tREPLICAS\tSTART\tEND\n", t.Topic, protocol.TopicID(t.ID))
 	for _, p := range t.Partitions.Sorted() {
 		start, _ := starts.Lookup(t.Topic, p.Partition)
 		end, _ := ends.Lookup(t.Topic, p.Partition)
