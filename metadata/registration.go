@@ -71,7 +71,11 @@ func (r *Registration) keep(ctx context.Context) {
 	defer close(r.done)
 	for ctx.Err() == nil {
 		if alive, err := r.store.client.KeepAlive(ctx, r.leaseID()); err == nil {
-			for range alive { // each answer only means that the lease lives
+			for range alive {
+				if r.ended(ctx) {
+					close(r.fenced)
+					return
+				}
 			}
 		}
 		if ctx.Err() != nil {
@@ -94,6 +98,15 @@ func (r *Registration) keep(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// ended reports whether etcd says that the life is not OPEN any more. It is asked whenever the lease is refreshed, a few
+// times per LeaseTTL: a life that writes nothing meets no foreign slot, and would else serve stale reads for ever.
+func (r *Registration) ended(ctx context.Context) bool {
+	ctx, cancel := r.store.bound(ctx)
+	defer cancel()
+	st, err := r.store.load(ctx, r.life)
+	return err == nil && st.Phase != wal.PhaseOpen
 }
 
 // announce puts the key under a new lease if the life is OPEN.
