@@ -299,7 +299,7 @@ func TestDelete(t *testing.T) {
 	defer waiter.Close()
 	l.Watch(waiter, 0)
 	n.set.Delete(pid(0))
-	a.want(t, "pending", -1, ErrUnknownPartition)
+	a.waits(t, "pending") // the write-ahead log still reads its bytes
 	l.try(plain(1, 0)).want(t, "append", -1, ErrUnknownPartition)
 	if _, err := l.Read(context.Background(), ReadInput{}); !errors.Is(err, ErrUnknownPartition) {
 		t.Errorf("read: %v", err)
@@ -309,7 +309,19 @@ func TestDelete(t *testing.T) {
 	default:
 		t.Error("the long poll sleeps on")
 	}
-	n.commit() // the slot with its batch changes nothing
+	n.commit()
+	a.want(t, "pending", -1, ErrUnknownPartition)
+	if len(n.set.leaving) > 0 {
+		t.Error("the deleted log is kept")
+	}
+}
+
+func TestDeleteThenFence(t *testing.T) {
+	n := newWorld(t).start()
+	a := n.create(0).try(plain(1, 0))
+	n.set.Delete(pid(0))
+	n.set.Fenced(wal.ErrFenced)
+	a.want(t, "pending", -1, ErrUnknownPartition)
 }
 
 func TestForeignChunkStopsThePartitionAndTrim(t *testing.T) {

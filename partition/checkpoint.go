@@ -163,7 +163,13 @@ func (s *Set) release() { <-s.ckpt }
 
 // commit makes new manifests of logs durable and theirs.
 func (s *Set) commit(ctx context.Context, logs []*Log) error {
-	logs, err := s.settle(ctx, logs)
+	var live []*Log
+	for _, l := range logs {
+		if !l.deleted() { // its records need no manifest, and metadata would refuse one
+			live = append(live, l)
+		}
+	}
+	logs, err := s.settle(ctx, live)
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,22 @@ func TestCheckpointSkipsATopicDeletedMeanwhile(t *testing.T) {
 	}
 }
 
+func TestCheckpointOfADeletedLogSucceedsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	n.create(0).try(plain(1, 0))
+	n.create(1).try(plain(1, 0))
+	n.commit()
+	delete(w.meta.states, pid(1))
+	n.set.Delete(pid(1))
+	if err := n.set.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err) // as the last one of a clean stop, it has no second chance
+	}
+	if w.meta.trims[n.life] != 1 {
+		t.Errorf("trim is %d", w.meta.trims[n.life])
+	}
+}
+
 func TestCheckpointOfNothingDoesNothing(t *testing.T) {
 	n := newWorld(t).start()
 	n.create(0).try(plain(1, 0))

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"sync"
 
 	"github.com/tidemill/tidemill/protocol"
@@ -95,11 +96,13 @@ func (l *Log) Coordinator() (offset int64, blob []byte, ok bool) {
 // commitLocked makes a chunk of a committed slot readable and adds to work what is due because of it (W5).
 func (l *Log) commitLocked(c *wal.Chunk, seq int64, life uint32, work *commitWork) {
 	if l.ended != nil {
+		l.failLocked(c.LastOffset+1, work)
 		return
 	}
 	if c.BaseOffset != l.hw || c.LastOffset < c.BaseOffset || c.LastOffset >= l.end {
 		err := corruptf("slot %d commits offsets %d-%d of %v, want them from %d and below %d", seq, c.BaseOffset, c.LastOffset, l.id, l.hw, l.end)
 		l.endLocked(err, work)
+		l.failLocked(c.LastOffset+1, work)
 		work.broken = err
 		return
 	}
@@ -120,23 +123,47 @@ func (l *Log) commitLocked(c *wal.Chunk, seq int64, life uint32, work *commitWor
 	}
 }
 
-// endLocked makes err the answer to everything that waits and to all appends from now on.
+// endLocked makes err the answer to all appends from now on and wakes who waits for more. Pending appends are answered when the
+// write-ahead log is done with their bytes: see failLocked.
 func (l *Log) endLocked(err error, work *commitWork) {
 	if l.ended != nil {
 		return
 	}
 	l.ended = err
-	res := AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
-	for _, a := range l.pending[l.pendingHead:] {
-		work.outcomes = append(work.outcomes, outcome{done: a.done, res: res, err: err})
-	}
-	for _, d := range l.duplicates {
-		work.outcomes = append(work.outcomes, outcome{done: d.done, res: res, err: err})
-	}
-	l.pending, l.pendingHead, l.duplicates = nil, 0, nil
 	for _, x := range l.watches {
 		work.wake = append(work.wake, x.w)
 	}
+}
+
+// failLocked answers the pending appends below an offset of a log that has ended. The log is done with the bytes of what was
+// committed, and, once the life is fenced, with all.
+func (l *Log) failLocked(below int64, work *commitWork) {
+	res := AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
+	for l.pendingHead < len(l.pending) && l.pending[l.pendingHead].batch.LastOffset < below {
+		work.outcomes = append(work.outcomes, outcome{done: l.pending[l.pendingHead].done, res: res, err: l.ended})
+		l.pending[l.pendingHead] = pendingAppend{}
+		l.pendingHead++
+	}
+	kept := l.duplicates[:0]
+	for _, d := range l.duplicates {
+		if d.batch.LastOffset < below {
+			work.outcomes = append(work.outcomes, outcome{done: d.done, res: res, err: l.ended})
+			continue
+		}
+		kept = append(kept, d)
+	}
+	clear(l.duplicates[len(kept):])
+	l.duplicates = kept
+}
+
+// settledLocked reports whether the log has ended and owes no answer.
+func (l *Log) settledLocked() bool { return l.ended != nil && l.pendingHead == len(l.pending) }
+
+// deleted reports whether the log's topic is gone.
+func (l *Log) deleted() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return errors.Is(l.ended, ErrUnknownPartition)
 }
 
 // commitWork is what a commit leaves to be done without locks.

@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 
@@ -22,9 +23,11 @@ type Set struct {
 	tail  tailCache
 	cache blockCache
 
-	mu     sync.RWMutex
-	logs   map[protocol.PartitionID]*Log
-	fenced error
+	mu   sync.RWMutex
+	logs map[protocol.PartitionID]*Log
+	// leaving are deleted logs whose last appends the write-ahead log still holds.
+	leaving map[protocol.PartitionID]*Log
+	fenced  error
 
 	// committed is the last committed slot whose chunks have all reached their logs, -1 before the first.
 	committed atomic.Int64
@@ -42,7 +45,7 @@ type Set struct {
 
 // NewSet returns an empty set. It starts nothing: see Run.
 func NewSet(o Options) (*Set, error) {
-	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
+	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, leaving: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
 	s.due.c = make(chan struct{}, 1)
 	s.life = s.lives.id(o.Life)
 	s.committed.Store(-1)
@@ -79,11 +82,15 @@ func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	return l
 }
 
-// Delete drops a log: its waiters wake, and appends and reads fail with ErrUnknownPartition.
+// Delete drops a log: its long polls wake, and appends and reads fail with ErrUnknownPartition. Appends that wait are answered so when
+// their slot is committed: until then the write-ahead log reads their bytes.
 func (s *Set) Delete(id protocol.PartitionID) {
 	s.mu.Lock()
 	l, ok := s.logs[id]
-	delete(s.logs, id)
+	if ok {
+		delete(s.logs, id)
+		s.leaving[id] = l
+	}
 	s.mu.Unlock()
 	if !ok {
 		return
@@ -92,8 +99,29 @@ func (s *Set) Delete(id protocol.PartitionID) {
 	l.mu.Lock()
 	l.endLocked(ErrUnknownPartition, &work)
 	l.ended = ErrUnknownPartition
+	settled := l.settledLocked()
 	l.mu.Unlock()
+	if settled {
+		s.leave(id)
+	}
 	work.finish()
+}
+
+// leave forgets a deleted log that owes no answer any more.
+func (s *Set) leave(id protocol.PartitionID) {
+	s.mu.Lock()
+	delete(s.leaving, id)
+	s.mu.Unlock()
+}
+
+// holder returns the log that appends of a partition belong to, also a deleted one.
+func (s *Set) holder(id protocol.PartitionID) (l *Log, leaving bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if l := s.logs[id]; l != nil {
+		return l, false
+	}
+	return s.leaving[id], true
 }
 
 // Committed implements wal.Sink: it caches the slot, moves high watermarks, and then answers producers and wakes long polls.
@@ -106,13 +134,17 @@ func (s *Set) Committed(slot *wal.Slot) {
 	w := &s.work
 	for i := range slot.Chunks {
 		c := &slot.Chunks[i]
-		l, ok := s.Get(c.Partition)
-		if !ok {
+		l, leaving := s.holder(c.Partition)
+		if l == nil {
 			continue // deleted since the append
 		}
 		l.mu.Lock()
 		l.commitLocked(c, slot.Seq, life, w)
+		leaving = leaving && l.settledLocked()
 		l.mu.Unlock()
+		if leaving {
+			s.leave(c.Partition)
+		}
 	}
 	s.dirty.add(w.dirty, w.broken)
 	s.committed.Store(slot.Seq)
@@ -129,10 +161,14 @@ func (s *Set) Fenced(err error) {
 	s.mu.Lock()
 	s.fenced = err
 	logs := s.allLocked()
+	for _, l := range s.leaving {
+		logs = append(logs, l)
+	}
 	s.mu.Unlock()
 	for _, l := range logs {
 		l.mu.Lock()
 		l.endLocked(err, &s.work)
+		l.failLocked(math.MaxInt64, &s.work)
 		l.mu.Unlock()
 	}
 	s.work.finish()
