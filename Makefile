@@ -46,8 +46,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-bench: ## Go benchmarks of the produce and storage paths
-	$(GO) test -run '^$$' -bench . -benchmem ./protocol/... ./wal/... ./partition/... ./objectstore/...
+bench: ## Go benchmarks: the whole broker over loopback, then its parts
+	$(GO) test -run '^$$' -bench . -benchmem ./bench ./protocol/... ./wal/... ./partition/... ./objectstore/...
 
 clean: ## remove what was built
 	rm -rf bin
