@@ -32,7 +32,16 @@ func newFramePool() *framePool {
 	return p
 }
 
-// get returns n bytes of any content.
+// bufferSize is what a frame of n bytes takes of the machine's memory, and of its budget.
+func bufferSize(n int) int {
+	class := max(bits.Len(uint(n-1)), minClass)
+	if class > maxClass {
+		return n
+	}
+	return 1 << class
+}
+
+// get returns n bytes of any content, with the capacity of bufferSize.
 func (p *framePool) get(n int) []byte {
 	class := max(bits.Len(uint(n-1)), minClass)
 	switch {
@@ -87,7 +96,7 @@ func (f *frame) release() {
 		if !f.lost.Load() {
 			f.pool.put(buf)
 		}
-		f.budget.Release(int64(len(buf)))
+		f.budget.Release(int64(bufferSize(len(buf))))
 	case n < 0:
 		panic("server: frame released twice")
 	}

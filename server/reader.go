@@ -67,7 +67,7 @@ func (c *Conn) readRequest() error {
 	if produce {
 		budget = c.server.opts.ProduceBudget
 	}
-	if err := budget.Acquire(c.ctx, int64(size)); err != nil {
+	if err := budget.Acquire(c.ctx, int64(bufferSize(size))); err != nil {
 		return fmt.Errorf("admit %d bytes: %w", size, err)
 	}
 	f := &frame{buf: c.server.frames.get(size), pool: c.server.frames, budget: budget}
