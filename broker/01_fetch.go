@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
@@ -101,7 +102,7 @@ func (f *fetching) read(ctx context.Context, budget int) {
 
 func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartition, left int) protocol.ErrorCode {
 	t := f.plan.targets[i]
-	topic, code := f.v.topicByRef(t.id, t.name)
+	topic, code := f.topicOf(t)
 	if code != protocol.CodeNone {
 		p.AbortedTransactions = []protocol.AbortedTransaction{} // F6
 		return code
@@ -128,17 +129,28 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 	r, err := l.Read(ctx, partition.ReadInput{
 		Offset: t.offset, MaxBytes: min(int(t.maxBytes), max(left, 0)), AtLeastOne: f.bytes == 0, Isolation: isolation,
 	})
+	if err != nil {
+		return f.codeOf(ctx, err)
+	}
+	f.logs[i] = l
+	p.Batches = r.Batches
+	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = r.HighWatermark, r.LastStable, r.LogStart // F5
 	if isolation == partition.ReadCommitted {
-		p.AbortedTransactions = []protocol.AbortedTransaction{}
+		p.AbortedTransactions = []protocol.AbortedTransaction{} // F6
 	}
-	if err == nil {
-		f.logs[i] = l
-		p.Batches = r.Batches
+	return protocol.CodeNone
+}
+
+// topicOf finds the topic of a target, whose partition must exist.
+func (f *fetching) topicOf(t *fetchTarget) (*metadata.Topic, protocol.ErrorCode) {
+	if f.req.Version >= 13 && t.id.IsZero() {
+		return nil, protocol.CodeUnknownTopicID // no name comes with it (F13)
 	}
-	if err == nil || codeOf(err) == protocol.CodeOffsetOutOfRange {
-		p.HighWatermark, p.LastStableOffset, p.LogStartOffset = r.HighWatermark, r.LastStable, r.LogStart // F5
+	topic, code := f.v.topicByRef(t.id, t.name)
+	if code == protocol.CodeNone && (t.partition < 0 || int(t.partition) >= len(topic.Partitions)) {
+		code = protocol.CodeUnknownTopicOrPartition
 	}
-	return f.codeOf(ctx, err)
+	return topic, code
 }
 
 // codeOf maps a failed read to a code that consumers survive (F4). A request that was cut short has found nothing.
@@ -147,11 +159,11 @@ func (f *fetching) codeOf(ctx context.Context, err error) protocol.ErrorCode {
 		return protocol.CodeNone
 	}
 	switch code := codeOf(err); code {
-	case protocol.CodeRequestTimedOut:
-		return protocol.CodeKafkaStorageError
-	default:
+	case protocol.CodeOffsetOutOfRange, protocol.CodeUnknownTopicOrPartition, protocol.CodeNotLeaderOrFollower,
+		protocol.CodeCorruptMessage, protocol.CodeUnknownServerError:
 		return code
 	}
+	return protocol.CodeKafkaStorageError // any other kills a Java consumer
 }
 
 // checkLastEpoch compares the epoch of the last record that the client has with the log's history (F11). Logs are never
