@@ -93,9 +93,28 @@ func (b *Broker) createRefusal(name string, err error) *refusal {
 	case protocol.CodeTopicAlreadyExists:
 		r.message = fmt.Sprintf("Topic '%s' already exists.", name)
 	case protocol.CodeInvalidTopicException:
-		r.message = fmt.Sprintf("Topic '%s' collides with an existing topic: names that differ in '.' and '_' only are the same metric", name)
+		r = collides(name)
 	}
 	return r
+}
+
+func collides(name string) *refusal {
+	return &refusal{protocol.CodeInvalidTopicException, fmt.Sprintf(
+		"Topic '%s' collides with an existing topic: names that differ in '.' and '_' only are the same metric", name)}
+}
+
+// collision reports whether another topic's name differs in '.' and '_' only (M3).
+func (v *view) collision(name string) bool {
+	if !strings.ContainsAny(name, "._") {
+		return false
+	}
+	same := strings.ReplaceAll(name, ".", "_")
+	for other := range v.img.Topics {
+		if len(other) == len(name) && strings.ReplaceAll(other, ".", "_") == same {
+			return true
+		}
+	}
+	return false
 }
 
 // topicSpec checks one topic of a request (M3, M4, M9).
@@ -109,6 +128,9 @@ func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, 
 	}
 	if _, ok := v.img.Topics[t.Topic]; ok {
 		return spec, &refusal{protocol.CodeTopicAlreadyExists, fmt.Sprintf("Topic '%s' already exists.", t.Topic)}
+	}
+	if v.collision(t.Topic) {
+		return spec, collides(t.Topic)
 	}
 	for _, c := range t.Configs {
 		if c.Value == nil {
@@ -206,7 +228,7 @@ func createError(name string, r *refusal) kmsg.CreateTopicsResponseTopic {
 func createdTopic(v *view, spec metadata.TopicSpec) kmsg.CreateTopicsResponseTopic {
 	out := kmsg.NewCreateTopicsResponseTopic()
 	out.Topic, out.NumPartitions, out.ReplicationFactor = spec.Name, spec.Partitions, spec.ReplicationFactor
-	for _, e := range kafkaconfig.DescribeTopic(spec.Configs, v.layers, nil) {
+	for _, e := range kafkaconfig.DescribeCreated(spec.Configs, v.layers) {
 		cfg := kmsg.NewCreateTopicsResponseTopicConfig()
 		cfg.Name, cfg.Value, cfg.ReadOnly = e.Name, e.Value, e.ReadOnly
 		cfg.Source, cfg.IsSensitive = int8(e.Source), e.Sensitive
