@@ -120,6 +120,7 @@ func (c *rawClient) createTopic(name string, partitions int32, configs ...string
 	if code := protocol.ErrorCode(resp.Topics[0].ErrorCode); code != protocol.CodeNone {
 		c.t.Fatalf("create %s: %v", name, code)
 	}
+	c.settle(name, partitions)
 	return resp.Topics[0].TopicID
 }
 
