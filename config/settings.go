@@ -33,7 +33,7 @@ var settings = []setting{
 	{"rack", "", "this broker's zone, as clients know it", func(c *Config, s string) error { c.Rack = s; return nil }, ""},
 	{"memory", "512MiB", "bytes for all buffers and caches together", setMemory, "write a size of at least 64MiB, for example 512MiB or 2GiB"},
 	{"flush-interval", "100ms", "how long a batch waits for company while earlier writes are on their way", setFlushInterval, "write a time from 1ms to 10s, for example 100ms"},
-	{"puts-per-second", "0", "budget of object writes that are made early to save latency; 0: no limit", setPuts, "write a number such as 20, or 0 for no limit"},
+	{"puts-per-second", "0", "budget of object writes that are made early to save latency; 0: 16 on S3, no limit in a folder", setPuts, "write a number such as 20, or 0 for no limit"},
 	{"log-level", "info", "debug, info, warn or error", setLogLevel, "write debug, info, warn or error"},
 	{"log-format", "text", "text or json", setLogFormat, "write text or json"},
 	{"config", "", "YAML file of settings", nil, "name a readable YAML file"},
