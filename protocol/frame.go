@@ -50,7 +50,7 @@ func ParseHeader(frame []byte) (Header, []byte, error) {
 		h.ClientID = &id
 	}
 	if h.Flexible {
-		s.tags()
+		s.tags(nil)
 	}
 	if s.err != nil {
 		return h, nil, fmt.Errorf("%s header: %w", Key(h.Key), s.err)

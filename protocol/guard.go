@@ -131,7 +131,7 @@ func (s *skimmer) structure(t *structure) {
 		s.field(&t.fields[i])
 	}
 	if s.flexible && !t.bare && s.err == nil {
-		s.tags()
+		s.tags(t.tag1)
 	}
 }
 
@@ -174,7 +174,8 @@ func (s *skimmer) array(elem *structure) {
 	}
 }
 
-func (s *skimmer) tags() {
+// tags skims tagged fields. kmsg reads a structure in tag 1 with its tags, whatever their claimed count.
+func (s *skimmer) tags(tag1 *structure) {
 	n := s.uvarint()
 	if n == 0 {
 		return
@@ -189,7 +190,16 @@ func (s *skimmer) tags() {
 			return
 		}
 		s.steps++
-		s.uvarint()
-		s.span(int(s.uvarint()))
+		tag := s.uvarint()
+		value := s.span(int(s.uvarint()))
+		if tag != 1 || tag1 == nil || s.err != nil {
+			continue
+		}
+		rest := s.src
+		s.src = value
+		s.structure(tag1)
+		if s.err == nil {
+			s.src = rest
+		}
 	}
 }

@@ -187,6 +187,9 @@ func TestGuardRefuses(t *testing.T) {
 	for range 33 {
 		manyTags = append(manyTags, 5, 0)
 	}
+	// Fetch v16 with nothing in it but tag 1, a structure of 12 bytes and 2^28 tags of its own.
+	nestedTags := append(make([]byte, 4+4+4+1+4+4), 1, 1, 1, 1, 1, 17)
+	nestedTags = append(append(nestedTags, make([]byte, 12)...), 0x80, 0x80, 0x80, 0x80, 0x01)
 	tests := []struct {
 		name         string
 		key          Key
@@ -197,6 +200,7 @@ func TestGuardRefuses(t *testing.T) {
 		decodesWorse bool
 	}{
 		{"ApiVersions of 7 bytes with 2^28 tags", KeyAPIVersions, 3, []byte{1, 1, 0x80, 0x80, 0x80, 0x80, 0x01}, ErrMalformed, 10, false},
+		{"Fetch of 44 bytes with 2^28 tags within a tag", KeyFetch, 16, nestedTags, ErrMalformed, 20, false},
 		{"8 MiB Produce of one array", KeyProduce, 3, produceArray, ErrMalformed, 10, true},
 		{"33 tags", KeyAPIVersions, 3, manyTags, ErrMalformed, 10, false},
 		{"varint of 33 bits", KeyAPIVersions, 3, []byte{0xff, 0xff, 0xff, 0xff, 0x1f}, ErrMalformed, 10, false},

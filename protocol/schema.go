@@ -9,7 +9,8 @@ import (
 // schemas says what bytes a request body is made of, for the versions that are served. A field is name:type or
 // name:type@versions, where versions is "3+" or "2-4" (absent: all). Types are i8, i16, i32, i64, uuid, string and bytes
 // (nullable or not: a null has no bytes), "[i32]" or "[string]" for arrays of those, "[ fields ]" for arrays of structures and
-// "?{ fields }" for a nullable structure. Tagged fields are skimmed without a schema.
+// "?{ fields }" for a nullable structure. Tagged fields are skimmed without a schema, except for "#1{ fields }": tag 1 is a
+// structure, with tagged fields of its own.
 var schemas = map[Key]string{
 	KeyProduce: `TransactionID:string Acks:i16 TimeoutMillis:i32
 		Topics:[ Topic:string Partitions:[ Partition:i32 Records:bytes ] ]`,
@@ -18,7 +19,8 @@ var schemas = map[Key]string{
 		Topics:[ Topic:string@4-12 TopicID:uuid@13+
 			Partitions:[ Partition:i32 CurrentLeaderEpoch:i32@9+ FetchOffset:i64 LastFetchedEpoch:i32@12+
 				LogStartOffset:i64@5+ PartitionMaxBytes:i32 ] ]
-		ForgottenTopics:[ Topic:string@7-12 TopicID:uuid@13+ Partitions:[i32] ]@7+ Rack:string@11+`,
+		ForgottenTopics:[ Topic:string@7-12 TopicID:uuid@13+ Partitions:[i32] ]@7+ Rack:string@11+
+		ReplicaState:#1{ ID:i32 Epoch:i64 }`,
 	KeyListOffsets: `ReplicaID:i32 IsolationLevel:i8@2+
 		Topics:[ Topic:string Partitions:[ Partition:i32 CurrentLeaderEpoch:i32@4+ Timestamp:i64 ] ]
 		TimeoutMillis:i32@10+`,
@@ -90,6 +92,8 @@ type field struct {
 // A structure is a run of fields at one version, or the single element of an array of primitives.
 type structure struct {
 	fields []field
+	// tag1 is what tagged field 1 holds, if that is a structure.
+	tag1 *structure
 	// bare is set for an array's primitive elements, which have no tagged fields of their own.
 	bare bool
 	// min is the size of the smallest encoding.
@@ -132,6 +136,13 @@ func (p *schemaParser) structure(closer string) *structure {
 		s.min = 1
 	}
 	for len(p.tokens) > 0 && (closer == "" || !strings.HasPrefix(p.tokens[0], closer)) {
+		if strings.HasSuffix(p.tokens[0], ":#1{") {
+			p.tokens = p.tokens[1:]
+			s.tag1 = p.structure("}")
+			p.tokens = p.tokens[1:]
+			s.mem += s.tag1.mem
+			continue
+		}
 		f, min, mem, ok := p.field()
 		s.mem += (mem + 7) &^ 7
 		if ok {
