@@ -75,8 +75,8 @@ func TestA1A3A7Rules(t *testing.T) {
 		name  string
 		frame []byte
 	}{
-		{"A1 negative size", []byte{0xff, 0xff, 0xff, 0xff}},
-		{"A1 size over socket.request.max.bytes", []byte{0x06, 0x40, 0x00, 0x01}},
+		{"A1 negative size", []byte{0xff, 0xff, 0xff, 0xff, 0, 3, 0, 1}},
+		{"A1 size over socket.request.max.bytes", []byte{0x06, 0x40, 0x00, 0x01, 0, 0, 0, 9}},
 		{"A3 unknown key", header1(999, 0, 1)},
 		{"A3 negative key", header1(-1, 0, 1)},
 		{"A3 produce before version 3", header1(0, 2, 1, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0)},
