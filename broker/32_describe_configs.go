@@ -31,6 +31,9 @@ func (b *Broker) describeConfigs(c *call, req *kmsg.DescribeConfigsRequest) {
 		answered[ref{r.ResourceType, r.ResourceName}] = true
 		out := kmsg.NewDescribeConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
+		if len(r.ConfigNames) == 0 {
+			r.ConfigNames = nil // an empty list asks for all keys, as null does
+		}
 		entries, refused := v.describe(r)
 		if refused != nil {
 			out.ErrorCode, out.ErrorMessage = int16(refused.code), &refused.message
