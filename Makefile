@@ -8,7 +8,7 @@ LINT     = $(CURDIR)/bin/golangci-lint
 SEEDS   ?= 200000
 FUZZTIME ?= 20s
 
-.PHONY: help run build test e2e sim lint fuzz bench clean FORCE
+.PHONY: help run build test e2e sim lint fuzz bench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
