@@ -80,6 +80,24 @@ func TestProduceRules(t *testing.T) {
 		wantCode(t, "v6", ask[*kmsg.ProduceResponse](c, produceRequest(6, "t", 0, packed)).Topics[0].Partitions[0].ErrorCode, protocol.CodeUnsupportedCompressionType)
 		wantCode(t, "v7", ask[*kmsg.ProduceResponse](c, produceRequest(7, "t", 0, packed)).Topics[0].Partitions[0].ErrorCode, protocol.CodeNone)
 	})
+	t.Run("rules 1 and 5 transactional producers are refused while there are no transactions", func(t *testing.T) {
+		req := produceRequest(9, "t", 0, changed(func(b record.Batch) { b[22] |= 16 }))
+		req.TransactionID = kmsg.StringPtr("tx")
+		wantCode(t, "produce", ask[*kmsg.ProduceResponse](c, req).Topics[0].Partitions[0].ErrorCode, protocol.CodeInvalidTxnState)
+	})
+	t.Run("rule 10 larger than a segment", func(t *testing.T) {
+		c.createTopic("segments", 1, "segment.bytes", "1048576", "max.message.bytes", "4000000")
+		wantCode(t, "produce", c.produce("segments", 0, batchOf(string(make([]byte, 2<<20)))).ErrorCode, protocol.CodeRecordListTooLarge)
+	})
+	t.Run("rule 11 the stored batch has the topic's compression", func(t *testing.T) {
+		p := c.produce("gzip", 0, batchOf("a", "b", "c"))
+		wantCode(t, "produce", p.ErrorCode, protocol.CodeNone)
+		got := ask[*kmsg.FetchResponse](c, fetchRequest(11, "gzip", protocol.TopicID{}, 0, p.BaseOffset)).Topics[0].Partitions[0]
+		batch, _, err := record.Next(got.RecordBatches)
+		if err != nil || batch == nil || batch.Codec() != record.Gzip || batch.NumRecords() != 3 {
+			t.Fatalf("stored batch %v, %v, want 3 records in gzip", batch, err)
+		}
+	})
 	t.Run("rule 6 internal topic", func(t *testing.T) {
 		find := kmsg.NewPtrFindCoordinatorRequest()
 		find.Version, find.CoordinatorKeys = 4, []string{"g"}
