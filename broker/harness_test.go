@@ -41,8 +41,15 @@ func startBroker(t *testing.T, args ...string) *testBroker {
 // startBrokerOn starts a broker whose store a test has put faults into.
 func startBrokerOn(t *testing.T, wrap func(objectstore.Store) objectstore.Store, args ...string) *testBroker {
 	t.Helper()
-	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args, wrap: wrap}
+	b := prepareBroker(t, wrap, args...)
 	b.start()
+	return b
+}
+
+// prepareBroker returns a broker that is not started.
+func prepareBroker(t *testing.T, wrap func(objectstore.Store) objectstore.Store, args ...string) *testBroker {
+	t.Helper()
+	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args, wrap: wrap}
 	t.Cleanup(func() {
 		b.shutdown()
 		if t.Failed() {
@@ -67,12 +74,24 @@ func (b *testBroker) config() *config.Config {
 // start runs the broker and returns when it is ready.
 func (b *testBroker) start() {
 	b.t.Helper()
+	b.begin()
+	b.awaitReady()
+}
+
+// begin runs the broker.
+func (b *testBroker) begin() {
+	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop, b.stopped = cancel, make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(&b.logs, nil))
 	broker := newBroker(b.config(), log)
 	broker.wrapStore = b.wrap
 	go func() { b.stopped <- broker.run(ctx, "test", &b.logs) }()
+}
+
+// awaitReady returns when the broker says that it is ready.
+func (b *testBroker) awaitReady() {
+	b.t.Helper()
 	waitFor(b.t, "the broker to be ready", func() bool {
 		select {
 		case err := <-b.stopped:
