@@ -14,8 +14,8 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
-// A Registration keeps a broker's liveness key while the life is OPEN. Losing the lease stops nothing: the key comes back
-// by itself once etcd does (section 11, lease loss).
+// A Registration keeps a broker's liveness key while the life is OPEN. Losing the lease stops nothing, since the log fences
+// (W6) and no lease does: the key comes back by itself once etcd does.
 type Registration struct {
 	store  *Store
 	life   wal.Life

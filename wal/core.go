@@ -10,7 +10,8 @@ import (
 	"github.com/tidemill/tidemill/objectstore"
 )
 
-// Retry bounds of a slot PUT (reliability.md section 5): full jitter between 0 and a limit that doubles.
+// Retry bounds of a slot PUT: full jitter between 0 and a limit that doubles. The first is about
+// what a PUT takes; the last leaves a store in trouble about two attempts a second for each slot.
 const (
 	retryFirst = 50 * time.Millisecond
 	retryMax   = time.Second
@@ -262,7 +263,7 @@ func (c *core) wait(now time.Duration, f *flight, next flightState) {
 	f.retryAt = now + time.Duration(c.rng.Int64N(int64(limit)))
 }
 
-// putDone takes the outcome of a PUT (result table, reliability.md section 2.1).
+// putDone takes the outcome of a PUT (W4).
 func (c *core) putDone(now time.Duration, f *flight, err error) {
 	if c.done() || f.state != flightPutting {
 		return

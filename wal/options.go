@@ -55,7 +55,7 @@ func (o Options) withDefaults() Options {
 		o.StallAfter = 5 * time.Second // W7
 	}
 	if o.AttemptTimeout <= 0 {
-		o.AttemptTimeout = 5 * time.Second // reliability.md section 5: hard deadline for <= 8 MiB
+		o.AttemptTimeout = 5 * time.Second // for up to 8 MiB; failures stretch it, up to eightfold
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

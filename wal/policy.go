@@ -5,7 +5,7 @@ import "time"
 // never is a time that does not come.
 const never = time.Duration(1<<63 - 1)
 
-// flushPolicy decides when the open batches become a slot (design D3). It is pure: times are durations since any
+// flushPolicy decides when the open batches become a slot. It is pure: times are durations since any
 // fixed instant.
 type flushPolicy struct {
 	window    int

@@ -235,8 +235,8 @@ func TestSimulationIsDeterministic(t *testing.T) {
 	}
 }
 
-// TestSimulationFindsMutations: each variant of wal-protocol.md section 1 that is known to be wrong is found within
-// its budget of seeds. A budget that has to grow means that the simulation has become weaker.
+// TestSimulationFindsMutations: each variant that the model shows to be wrong (by its number there) is found within its
+// budget of seeds. A budget that has to grow means that the simulation has become weaker.
 func TestSimulationFindsMutations(t *testing.T) {
 	mutations := []struct {
 		name   string

@@ -1,5 +1,3 @@
-// Package wal makes record batches durable: batches of many partitions share slots, slots form one log per broker
-// life, and a dead life's log is ended by a seal. It implements rules W1-W8, S1-S7 and G1-G3 of the log protocol.
 package wal
 
 import (

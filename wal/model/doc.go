@@ -2,7 +2,7 @@
 //
 // One life's log is modelled with up to eight slot positions, one writer, one or two sealers, a compactor with its garbage
 // collector, and a network that delays every PUT for as long as it likes and may deliver it twice. The search is
-// breadth-first, so a counterexample is a shortest one. No clock, no LIST order and no bound on delay is assumed (section 6).
+// breadth-first, so a counterexample is a shortest one. No clock, no LIST order and no bound on delay is assumed.
 //
 // # State
 //
@@ -35,5 +35,6 @@
 //   - no batch is in the log twice (W2);
 //   - availability: the writer never takes its own slot for a foreign one (variant 10).
 //
-// Every variant of section 1 of the protocol is a test case; the quorum variants (Q0 to Q3) are not modelled.
+// The rules are those of package wal. Every variant, right or wrong, is a test case with its number: 0 to 11 are what the
+// protocol could have been, 12 to 15 what it is, 16 what S5 is for, F1 to F3 a later option (a seal that fills holes).
 package model

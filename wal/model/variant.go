@@ -22,7 +22,7 @@ type Claim uint8
 const (
 	FirstHole Claim = iota // S3, S4: walk from the trim, claim the first absent slot
 	ListMax                // LIST, claim the number after the largest
-	FillHoles              // section 7: claim every hole, stop after StopAfter Seals in a row
+	FillHoles              // F1-F3: claim every hole, stop after StopAfter Seals in a row
 )
 
 // Collect is when the trim may rise, and so what may be deleted.
