@@ -40,6 +40,3 @@ type TopicPartition struct {
 	Topic     string
 	Partition int32
 }
-
-// String returns "topic-partition", as Kafka prints it.
-func (p TopicPartition) String() string { return fmt.Sprintf("%s-%d", p.Topic, p.Partition) }

@@ -1,8 +1,8 @@
 // Package record reads, checks, stamps and builds record batches of format v2.
 //
 // A Batch is a view on bytes: nothing is decoded until asked for, so a produced batch travels from socket to object as it
-// came. Invariants: only SetBaseOffset, SetPartitionLeaderEpoch and SetLogAppendTime change a batch, and only the last
-// touches what the CRC covers; decompression never exceeds its Limits.
+// came. Invariants: only SetBaseOffset, SetPartitionLeaderEpoch, SetLogAppendTime and SetCreateTime change a batch, and only
+// the last two touch what the CRC covers; decompression never exceeds its Limits.
 //
 //	 0 baseOffset i64          21 attributes i16       43 producerId i64
 //	 8 batchLength i32         23 lastOffsetDelta i32  51 producerEpoch i16
