@@ -1,5 +1,5 @@
 // Package broker gives each API of Kafka its meaning and wires the parts of one broker together: agreed state in etcd, a
-// write-ahead log and segments in the object store, partitions, the group coordinator, and the server in front.
+// write-ahead log and manifests in the object store, partitions, the group coordinator, and the server in front.
 //
 // Invariants: a produce is answered only when its batches are durable, whatever acks says; nothing is served before the
 // logs of this broker's previous lives are ended and their partitions claimed (S7, O2); no request reads etcd; a broker
