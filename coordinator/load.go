@@ -131,7 +131,7 @@ func (r *Runtime[M]) load(ctx context.Context, s *shard[M]) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.o.Logger.Error("coordinator shard not loaded", "shard", s.id, "err", err, "retry_in", wait)
+		r.o.Logger.Error("coordinator shard not loaded", "shard", s.id, "error", err, "retry_in", wait)
 		fired, stop := r.o.Clock.Timer(wait)
 		select {
 		case <-fired:

@@ -206,7 +206,7 @@ func (r *Runtime[M]) onCommitted(s *shard[M], e event[M]) {
 // fail drops the shard because its journal refused a batch. Whether batches behind that one will be committed is not
 // known here: the state is rebuilt by a load.
 func (r *Runtime[M]) fail(s *shard[M], err error) {
-	r.o.Logger.Warn("coordinator shard dropped", "shard", s.id, "err", err)
+	r.o.Logger.Warn("coordinator shard dropped", "shard", s.id, "error", err)
 	answer := ErrUnavailable
 	if errors.Is(err, ErrFenced) {
 		answer = ErrNotCoordinator
