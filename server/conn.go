@@ -25,7 +25,6 @@ type Conn struct {
 	cancel context.CancelCauseFunc
 
 	clientID atomic.Pointer[string]
-	software atomic.Pointer[[2]string]
 
 	// r and started belong to the reader goroutine. started says that a request was read.
 	r       *bufio.Reader
@@ -68,14 +67,6 @@ func (c *Conn) RemoteAddr() net.Addr { return c.nc.RemoteAddr() }
 // LocalAddr is the address that the client reached.
 func (c *Conn) LocalAddr() net.Addr { return c.nc.LocalAddr() }
 
-// ClientHost is the client's address as Kafka reports it in groups: "/10.0.0.1".
-func (c *Conn) ClientHost() string {
-	if !c.ip.IsValid() {
-		return "/" + c.RemoteAddr().String()
-	}
-	return "/" + c.ip.String()
-}
-
 // ClientID is the client id of the latest request, "" if it had none.
 func (c *Conn) ClientID() string {
 	if p := c.clientID.Load(); p != nil {
@@ -83,18 +74,6 @@ func (c *Conn) ClientID() string {
 	}
 	return ""
 }
-
-// Software is what SetSoftware was given.
-func (c *Conn) Software() (name, version string) {
-	if p := c.software.Load(); p != nil {
-		return p[0], p[1]
-	}
-	return "", ""
-}
-
-// SetSoftware keeps the client's name and version, as ApiVersions v3 and later tell them. It keeps its arguments: they must
-// not alias a request.
-func (c *Conn) SetSoftware(name, version string) { c.software.Store(&[2]string{name, version}) }
 
 // serve reads requests until the connection ends, then waits for the responses in flight and closes it.
 func (c *Conn) serve() {
