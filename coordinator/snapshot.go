@@ -8,14 +8,7 @@ import (
 	"iter"
 )
 
-// A snapshot's blob is a list of records:
-//
-//	"TMCS"  magic
-//	u8      version, 1
-//	record* uvarint length of key, key, uvarint length of value, value
-//	u32     CRC-32C of everything before, big endian
-//
-// Tombstones are never in a snapshot: what they removed is not there.
+// The format is drawn in docs/formats/coordinator.md. Tombstones are never in a snapshot: what they removed is not there.
 const (
 	snapshotMagic   = "TMCS"
 	snapshotVersion = 1

@@ -1,7 +1,10 @@
 package coordinator
 
 import (
+	"encoding/hex"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +26,10 @@ func TestSnapshotGolden(t *testing.T) {
 	want := "TMCS\x01\x01k\x02vv\x00\x00"
 	if got := string(blob[:len(blob)-4]); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	const path = "../docs/formats/coordinator.md"
+	if doc, err := os.ReadFile(path); err != nil || !strings.Contains(string(doc), "\n"+hex.Dump(blob)) {
+		t.Errorf("%s does not show\n%s(%v)", path, hex.Dump(blob), err)
 	}
 	for i := range blob {
 		bad := slices.Clone(blob)
