@@ -35,8 +35,8 @@ func (b *Broker) findCoordinator(c *call, req *kmsg.FindCoordinatorRequest) {
 		resp.Coordinators = nil
 		resp.ErrorCode, resp.ErrorMessage = only.ErrorCode, only.ErrorMessage
 		resp.NodeID, resp.Host, resp.Port = only.NodeID, only.Host, only.Port
-		if resp.ErrorMessage == nil {
-			resp.ErrorMessage = kmsg.StringPtr(protocol.CodeNone.String()) // Kafka's is not null either
+		if only.ErrorCode == 0 {
+			resp.ErrorMessage = kmsg.StringPtr(protocol.CodeNone.String())
 		}
 	}
 	c.reply(resp)
@@ -44,7 +44,7 @@ func (b *Broker) findCoordinator(c *call, req *kmsg.FindCoordinatorRequest) {
 
 func (b *Broker) coordinator(c *call, req *kmsg.FindCoordinatorRequest, key string) kmsg.FindCoordinatorResponseCoordinator {
 	out := kmsg.NewFindCoordinatorResponseCoordinator()
-	out.Key, out.NodeID, out.Port = key, -1, -1
+	out.Key, out.NodeID, out.Port, out.ErrorMessage = key, -1, -1, kmsg.StringPtr("") // not null: as Kafka
 	fail := func(code protocol.ErrorCode, message string) kmsg.FindCoordinatorResponseCoordinator {
 		out.ErrorCode, out.ErrorMessage = int16(code), &message
 		return out

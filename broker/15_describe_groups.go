@@ -12,5 +12,15 @@ import (
 func init() { handle(protocol.KeyDescribeGroups, (*Broker).describeGroups) }
 
 func (b *Broker) describeGroups(c *call, req *kmsg.DescribeGroupsRequest) {
-	b.groups.DescribeGroups(req, func(resp *kmsg.DescribeGroupsResponse) { c.reply(resp) })
+	include := req.IncludeAuthorizedOperations
+	b.groups.DescribeGroups(req, func(resp *kmsg.DescribeGroupsResponse) {
+		for i := range resp.Groups {
+			g := &resp.Groups[i]
+			g.AuthorizedOperations = noOperations
+			if include && g.ErrorCode == 0 {
+				g.AuthorizedOperations = groupOperations
+			}
+		}
+		c.reply(resp)
+	})
 }
