@@ -113,6 +113,7 @@ func (p *produceCall) appendAll(req *kmsg.ProduceRequest, last map[protocol.Topi
 			if refused := p.append(req, topic, in, out); refused != nil {
 				p.mu.Lock()
 				refused.answer(out)
+				p.tellLeaderLocked(topic, refused.code, out)
 				p.mu.failed = true
 				p.mu.Unlock()
 			}

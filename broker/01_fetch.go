@@ -114,12 +114,11 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 		return protocol.CodeReplicaNotAvailable // there are no followers
 	}
 	l, code := f.b.ownedLog(f.v, topic, t.partition)
-	if code != protocol.CodeNone {
-		return code
+	if code == protocol.CodeNone {
+		code = checkEpoch(t.leaderEpoch, l.State().LeaderEpoch)
 	}
-	state := l.State()
-	if code := checkEpoch(t.leaderEpoch, state.LeaderEpoch); code != protocol.CodeNone {
-		p.CurrentLeader = protocol.LeaderEpoch{LeaderID: f.v.self, LeaderEpoch: state.LeaderEpoch}
+	if code != protocol.CodeNone {
+		f.tellLeader(p, topic, code)
 		return code
 	}
 	if code, diverges := f.checkLastEpoch(l, t, p); code != protocol.CodeNone || diverges {
@@ -139,6 +138,16 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 		p.AbortedTransactions = []protocol.AbortedTransaction{} // F6
 	}
 	return protocol.CodeNone
+}
+
+// tellLeader says who leads to a client that asked the wrong broker or believes in an older epoch (A9, KIP-951).
+func (f *fetching) tellLeader(p *protocol.FetchPartition, t *metadata.Topic, code protocol.ErrorCode) {
+	if f.req.Version < 16 || code != protocol.CodeNotLeaderOrFollower && code != protocol.CodeFencedLeaderEpoch {
+		return
+	}
+	if id, epoch, ok := f.v.currentLeader(t, p.Partition); ok {
+		p.CurrentLeader = protocol.LeaderEpoch{LeaderID: id, LeaderEpoch: epoch}
+	}
 }
 
 // topicOf finds the topic of a target, whose partition must exist.
@@ -193,6 +202,7 @@ func (f *fetching) respond(resp *protocol.FetchResponse) {
 		resp.SessionID = s.id
 		tell = s.told(f.plan.targets, f.parts, f.plan.incremental)
 	}
+	leaders := map[int32]bool{}
 	for i, t := range f.plan.targets {
 		if !tell[i] {
 			continue
@@ -202,6 +212,14 @@ func (f *fetching) respond(resp *protocol.FetchResponse) {
 		}
 		last := &resp.Topics[len(resp.Topics)-1]
 		last.Partitions = append(last.Partitions, f.parts[i])
+		if id := f.parts[i].CurrentLeader.LeaderID; id >= 0 {
+			leaders[id] = true
+		}
+	}
+	for _, broker := range f.v.brokers {
+		if leaders[broker.id] {
+			resp.NodeEndpoints = append(resp.NodeEndpoints, protocol.NodeEndpoint{NodeID: broker.id, Host: broker.Host, Port: broker.Port, Rack: broker.Rack})
+		}
 	}
 }
 
