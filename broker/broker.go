@@ -8,6 +8,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/coordinator"
 	"github.com/tidemill/tidemill/coordinator/group"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore"
@@ -99,7 +101,7 @@ func (b *Broker) follow(ctx context.Context) {
 // reloadShard loads a shard of the group coordinator again after it was dropped for an append that failed.
 func (b *Broker) reloadShard(shard int32, err error) {
 	b.log.Warn("group coordinator shard was dropped", slog.Int("shard", int(shard)), slog.Any("error", err))
-	if b.ctx.Err() == nil {
+	if b.ctx.Err() == nil && !errors.Is(err, coordinator.ErrFenced) {
 		b.background.Go(func() { b.loadShard(shard) })
 	}
 }

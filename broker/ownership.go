@@ -9,15 +9,10 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// adopt opens the partitions of t that this life owns and that old, the topic as it was known, did not have. Those that
-// existed before this life were opened at start, from their manifests.
-func (b *Broker) adopt(t, old *metadata.Topic) {
-	first := 0
-	if old != nil {
-		first = len(old.Partitions)
-	}
-	for i := first; i < len(t.Partitions); i++ {
-		p := t.Partitions[i]
+// adopt opens the partitions of t that this life owns and that are not open yet. Those that existed before this life
+// were opened at start, from their manifests.
+func (b *Broker) adopt(t *metadata.Topic) {
+	for i, p := range t.Partitions {
 		id := protocol.PartitionID{Topic: t.ID, Partition: int32(i)}
 		if p.Owner != b.life {
 			continue
@@ -30,7 +25,7 @@ func (b *Broker) adopt(t, old *metadata.Topic) {
 			b.logs.Create(id, p.LeaderEpoch)
 		}
 		if t.Name == offsetsTopic {
-			b.loadShard(int32(i))
+			b.loadShard(int32(i)) // nothing happens to one that is loaded
 		}
 	}
 }

@@ -103,7 +103,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		id = defaultBrokerID
 	}
 	logCluster := wal.Cluster{ID: cluster.ID, Generation: cluster.Generation}
-	if err := b.endPreviousLives(ctx, id, logCluster); err != nil {
+	if err := b.checkAlone(ctx, id); err != nil {
 		return err
 	}
 	if err := b.meta.Sweep(ctx); err != nil {
@@ -111,6 +111,9 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	}
 	if b.life, err = b.meta.OpenLife(ctx, id); err != nil {
 		return fmt.Errorf("begin a life of broker %d: %w", id, err)
+	}
+	if err := b.endPreviousLives(ctx, id, logCluster); err != nil {
+		return err
 	}
 	share := func(percent int64) int64 { return b.cfg.MemoryBytes * percent / 100 }
 	b.logs, err = partition.NewSet(partition.Options{

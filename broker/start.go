@@ -22,6 +22,10 @@ const (
 	embeddedName = "local"
 	// defaultBrokerID is the id of a broker that was given none. Kafka's quick start uses it too.
 	defaultBrokerID = 1
+	// claimAttempts and claimPause bound how long a start waits for trouble to pass: about 20 s, which is less than a
+	// supervisor's patience.
+	claimAttempts = 10
+	claimPause    = 2 * time.Second
 	// livenessTimeout bounds the question whether another broker has this one's id.
 	livenessTimeout = time.Second
 )
@@ -97,18 +101,24 @@ func (b *Broker) openStore(ctx context.Context, cluster metadata.Cluster) (store
 	return description, nil
 }
 
-// endPreviousLives seals what earlier runs of this broker left open (S1-S7), after making sure that none of them runs.
-func (b *Broker) endPreviousLives(ctx context.Context, id int32, cluster wal.Cluster) error {
+// checkAlone makes sure that no other broker runs with this one's id.
+func (b *Broker) checkAlone(ctx context.Context, id int32) error {
 	if other, ok := b.meta.Image().Brokers[id]; ok && answers(ctx, other.BrokerInfo, b.info) {
 		return b.problem("broker-id", fmt.Sprintf("broker %d already runs at %s:%d", id, other.Host, other.Port),
 			"stop it, or give this broker another id: --broker-id 2")
 	}
+	return nil
+}
+
+// endPreviousLives seals what earlier runs of this broker left open (S1-S7). It comes after this life was opened: of two
+// that start at the same time the later one then sees the earlier one, whose claims would else be nobody's.
+func (b *Broker) endPreviousLives(ctx context.Context, id int32, cluster wal.Cluster) error {
 	lives, err := b.meta.Lives(ctx, id)
 	if err != nil {
 		return fmt.Errorf("list the lives of broker %d: %w", id, err)
 	}
 	for _, life := range lives {
-		if life.Phase == wal.PhaseSealed {
+		if life.Phase == wal.PhaseSealed || life.Life.Epoch >= b.life.Epoch {
 			continue
 		}
 		start := time.Now()
@@ -138,8 +148,26 @@ func answers(ctx context.Context, other, self metadata.BrokerInfo) bool {
 	return true
 }
 
-// claimPartitions opens every partition whose owner's log has ended and makes this life their owner (O2).
+// claimPartitions takes over what previous lives owned. Trouble that may pass, of the store, of etcd, or of a topic that
+// was deleted meanwhile, is waited out for a while: what was claimed already is skipped the next time.
 func (b *Broker) claimPartitions(ctx context.Context) error {
+	for attempt := 1; ; attempt++ {
+		err := b.claimOnce(ctx)
+		lasting := errors.Is(err, wal.ErrCorrupt) || errors.Is(err, wal.ErrQuarantine) || errors.Is(err, metadata.ErrFenced)
+		if err == nil || lasting || ctx.Err() != nil || attempt == claimAttempts {
+			return err
+		}
+		b.log.Warn("taking over partitions, trying again", slog.Int("attempt", attempt), slog.Any("error", err))
+		select {
+		case <-time.After(claimPause):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// claimOnce opens every partition whose owner's log has ended and makes this life their owner (O2).
+func (b *Broker) claimOnce(ctx context.Context) error {
 	states, err := b.meta.Partitions(ctx)
 	if err != nil {
 		return fmt.Errorf("list partitions: %w", err)
@@ -166,6 +194,9 @@ func (b *Broker) claimPartitions(ctx context.Context) error {
 			continue
 		}
 		r, err := wal.LoadRecovery(ctx, b.store, s.RecoveryKey)
+		if err == nil && (r.N != s.N || r.Digest != s.Digest) {
+			err = fmt.Errorf("%w: it says %d slots, etcd says %d", wal.ErrCorrupt, r.N, s.N)
+		}
 		if err != nil {
 			return fmt.Errorf("load the recovery of life %s: %w", life, err)
 		}

@@ -18,6 +18,8 @@ const (
 	adminTimeout = 30 * time.Second
 	// autoCreating bounds topics being created on behalf of Metadata requests; what is beyond it is asked for again.
 	autoCreatingMax = 64
+	// topicNameMax is the length of the longest names of topics.
+	topicNameMax = 249
 )
 
 // internalTopics are the names that belong to Kafka itself.
@@ -30,7 +32,7 @@ func checkTopicName(name string) error {
 		return errors.New("the empty string is not allowed")
 	case name == "." || name == "..":
 		return fmt.Errorf("'%s' is not allowed", name)
-	case len(name) > 249:
+	case len(name) > topicNameMax:
 		return fmt.Errorf("the length of '%s' is longer than the max allowed length 249", name)
 	}
 	for _, r := range name {
@@ -39,6 +41,19 @@ func checkTopicName(name string) error {
 		}
 	}
 	return nil
+}
+
+// topicNumbers numbers the names in a request. What is looked up for each partition has the number for its key: a name of
+// 32 KiB with a million partitions is hashed once (D10).
+type topicNumbers map[string]int
+
+func (n topicNumbers) of(name string) int {
+	i, ok := n[name]
+	if !ok {
+		i = len(n)
+		n[name] = i
+	}
+	return i
 }
 
 // owner places every new partition on this broker's life.
@@ -117,19 +132,14 @@ func (b *Broker) reconcile() {
 		return
 	}
 	for id, old := range b.known.topics {
-		now, ok := img.TopicsByID[id]
-		if ok && len(now.Partitions) == len(old.Partitions) {
-			continue
-		}
-		if !ok {
+		if _, ok := img.TopicsByID[id]; !ok {
 			b.forget(old)
 			delete(b.known.topics, id)
 		}
 	}
 	for id, t := range img.TopicsByID {
-		old := b.known.topics[id]
-		if old == nil || len(old.Partitions) < len(t.Partitions) {
-			b.adopt(t, old)
+		if b.known.topics[id] != t { // new, more partitions, or other owners
+			b.adopt(t)
 			b.known.topics[id] = t
 		}
 	}
