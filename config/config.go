@@ -23,7 +23,7 @@ type Config struct {
 	Advertise string // host:port that clients are told; empty: what the listener is bound to
 	HTTP      string // host:port of metrics, health and pprof
 	DataDir   string // absolute
-	BrokerID  int32  // -1: given by the cluster
+	BrokerID  int32  // -1: not given
 	Rack      string
 
 	MemoryBytes int64 // all caches and buffers together
