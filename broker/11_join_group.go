@@ -14,5 +14,8 @@ func init() { handle(protocol.KeyJoinGroup, (*Broker).joinGroup) }
 
 func (b *Broker) joinGroup(c *call, req *kmsg.JoinGroupRequest) {
 	client := group.Client{ID: c.clientID(), Host: c.clientHost()}
-	b.groups.JoinGroup(req, client, func(resp *kmsg.JoinGroupResponse) { c.reply(resp) })
+	drained := req.ResponseKind().(*kmsg.JoinGroupResponse)
+	drained.ErrorCode, drained.Generation = int16(protocol.CodeNotCoordinator), -1
+	reply := c.unlessDrained(drained)
+	b.groups.JoinGroup(req, client, func(resp *kmsg.JoinGroupResponse) { reply(resp) })
 }

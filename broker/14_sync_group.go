@@ -12,5 +12,8 @@ import (
 func init() { handle(protocol.KeySyncGroup, (*Broker).syncGroup) }
 
 func (b *Broker) syncGroup(c *call, req *kmsg.SyncGroupRequest) {
-	b.groups.SyncGroup(req, func(resp *kmsg.SyncGroupResponse) { c.reply(resp) })
+	drained := req.ResponseKind().(*kmsg.SyncGroupResponse)
+	drained.ErrorCode = int16(protocol.CodeNotCoordinator)
+	reply := c.unlessDrained(drained)
+	b.groups.SyncGroup(req, func(resp *kmsg.SyncGroupResponse) { reply(resp) })
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"net"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -23,6 +24,17 @@ type call struct {
 func (c *call) reply(resp kmsg.Response) {
 	resp.SetVersion(c.header.Version)
 	c.send(protocol.EncodeResponse(c.header.CorrelationID, resp))
+}
+
+// unlessDrained returns reply for a request that waits for other members of a group: when the server drains first, drained
+// is sent instead, and what comes later is dropped.
+func (c *call) unlessDrained(drained kmsg.Response) (reply func(kmsg.Response)) {
+	var once sync.Once
+	stop := context.AfterFunc(c.ctx, func() { once.Do(func() { c.reply(drained) }) })
+	return func(resp kmsg.Response) {
+		stop()
+		once.Do(func() { c.reply(resp) })
+	}
 }
 
 // send answers with whole frames.

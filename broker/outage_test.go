@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,6 +23,9 @@ type traffic struct {
 	acked     atomic.Int64
 	consumed  atomic.Int64
 	committed atomic.Int64 // commits that were acknowledged
+
+	// restarts: the broker goes away at times, and a group's member may say so.
+	restarts atomic.Bool
 
 	mu       sync.Mutex
 	offsets  map[string]int64 // of acknowledged values
@@ -84,6 +88,10 @@ func (tr *traffic) consume(ctx context.Context, cl *kgo.Client) {
 			return
 		}
 		for _, e := range fetches.Errors() {
+			var session *kgo.ErrGroupSession
+			if tr.restarts.Load() && errors.As(e.Err, &session) {
+				continue
+			}
 			tr.fail(fmt.Errorf("fetch: %w", e.Err))
 		}
 		n := 0

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -24,7 +25,9 @@ func produce(ctx context.Context, e *environment) error {
 	if err := need(f, "topic"); err != nil {
 		return err
 	}
-	client, err := dial(ctx, *bootstrap, kgo.DefaultProduceTopic(*topic), kgo.ProducerBatchMaxBytes(lineMax))
+	client, err := dial(ctx, *bootstrap, kgo.DefaultProduceTopic(*topic), kgo.ProducerBatchMaxBytes(lineMax),
+		// As Kafka's console producer does, have a missing topic created where the broker allows it.
+		kgo.AllowAutoTopicCreation(), kgo.UnknownTopicRetries(10), kgo.MetadataMinAge(100*time.Millisecond))
 	if err != nil {
 		return err
 	}
