@@ -31,8 +31,6 @@ type BrokerSettings struct {
 	MaxConnectionsPerIP    int
 	ConnectionsPerIPByAddr map[string]int // addresses or host names that have their own limit
 	ProducerIDExpiration   time.Duration
-	TransactionMaxTimeout  time.Duration
-	MessageMaxBytes        int
 }
 
 // ResolveBroker returns the settings that hold for a broker.
@@ -70,8 +68,6 @@ func ResolveBroker(l Layers) BrokerSettings {
 		MaxConnectionsPerIP:    num("max.connections.per.ip"),
 		ConnectionsPerIPByAddr: perIP,
 		ProducerIDExpiration:   in(time.Millisecond, "producer.id.expiration.ms"),
-		TransactionMaxTimeout:  in(time.Millisecond, "transaction.max.timeout.ms"),
-		MessageMaxBytes:        num("message.max.bytes"),
 	}
 }
 
