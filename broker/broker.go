@@ -2,8 +2,8 @@
 // write-ahead log and manifests in the object store, partitions, the group coordinator, and the server in front.
 //
 // Invariants: a produce is answered only when its batches are durable, whatever acks says; nothing is served before the
-// logs of this broker's previous lives are ended and their partitions claimed (S7, O2); no request reads etcd; a broker
-// that is fenced stops.
+// logs of this broker's previous lives are ended and their partitions claimed (S7, O2); no produce, fetch, heartbeat or
+// commit touches etcd; a broker that is fenced stops.
 package broker
 
 import (

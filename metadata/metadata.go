@@ -3,7 +3,7 @@
 //
 // Invariants: every write is one transaction (or a run of them whose last one decides) that compares what it relies on;
 // an ambiguous outcome is resolved by reading back an operation id, never by hoping; a lease is a hint of liveness and
-// fences nothing (O1, O2, S7 do); no request of a client reads etcd, because the Image holds all that a request needs.
+// fences nothing (O1, O2, S7 do); no produce, fetch, heartbeat or commit touches etcd, because the Image holds what they need.
 package metadata
 
 import (

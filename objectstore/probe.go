@@ -14,7 +14,7 @@ import (
 // acknowledged. No acknowledged record would be safe on it: refuse to start.
 var ErrNotAtomic = errors.New("objectstore: create-if-absent is not atomic")
 
-// The probe's size: stores that check first and write after (2.2 of the reliability reference) let two or more of 16
+// The probe's size: stores that check first and write after let two or more of 16
 // barrier-released creators win within a few keys, while 8 x 16 small requests end within a second on a near store.
 const (
 	probeKeys     = 8
