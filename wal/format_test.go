@@ -204,12 +204,18 @@ func TestKeys(t *testing.T) {
 // TestGoldenDumps: stored bytes never change unnoticed, and the documents show them.
 func TestGoldenDumps(t *testing.T) {
 	first, _, seal := goldenSlots()
+	end, _, err := DecodeSlot(seal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end.Kind, end.Author = KindClose, ""
+	closed, _ := encodeEnd(end)
 	r := goldenRecovery()
 	for _, c := range []struct {
 		file, doc string
 		object    []byte
 	}{
-		{"slot.hex", "slot.md", first}, {"seal.hex", "slot.md", seal}, {"recovery.hex", "recovery.md", r.Encode()},
+		{"slot.hex", "slot.md", first}, {"seal.hex", "slot.md", seal}, {"close.hex", "slot.md", closed}, {"recovery.hex", "recovery.md", r.Encode()},
 	} {
 		got := dump(c.object)
 		path := filepath.Join("testdata", c.file)
