@@ -11,6 +11,6 @@
 //   - A manifest describes one partition at one committed moment: its producers, extents and end offset agree.
 //   - Trim passes a slot only when every record in it is in a manifest that metadata has accepted (G1).
 //
-// Lock order: Set.ckpt (a token, held across I/O), then Log.mu, then any of Set.mu, tailCache.mu, blockCache.mu, dirtyList.mu. No
-// I/O, channel wait or callback happens under a lock, except the memory-only WAL.Append under Log.mu.
+// Lock order: Set.ckpt (a token, held across I/O), then Log.mu, then any of Set.mu, tailCache.mu, blockCache.mu, dirtyList.mu,
+// lifeTable.mu. No I/O, channel wait or callback happens under a lock, except the memory-only WAL.Append under Log.mu.
 package partition
