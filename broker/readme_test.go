@@ -9,7 +9,7 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-var update = flag.Bool("update", false, "rewrite the generated part of the README")
+var rewrite = flag.Bool("rewrite", false, "write the generated part of the README instead of comparing it")
 
 // TestReadme holds the README's table of requests to what is served.
 func TestReadme(t *testing.T) {
@@ -28,8 +28,8 @@ func TestReadme(t *testing.T) {
 	if want == string(old) {
 		return
 	}
-	if !*update {
-		t.Fatalf("the table in %s is not what is served: run go test ./broker -run TestReadme -update", path)
+	if !*rewrite {
+		t.Fatalf("the table in %s is not what is served: run go test ./broker -run TestReadme -rewrite", path)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
