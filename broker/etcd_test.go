@@ -32,7 +32,7 @@ func startEtcd(t *testing.T) *externalEtcd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "tm") // short: a unix socket lies in it
+	dir, err := os.MkdirTemp("", "tm") //nolint:usetesting // short: a unix socket lies in it
 	if err != nil {
 		t.Fatal(err)
 	}
