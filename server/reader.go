@@ -128,18 +128,20 @@ func (c *Conn) awaitFrame() error {
 // peek reads the size and the key without taking them off, and refuses what is not served (A1, A3).
 func (c *Conn) peek() (size int, key int16, err error) {
 	c.setReadDeadline(time.Now().Add(c.server.opts.FrameTimeout))
-	head, err := c.r.Peek(prefix)
+	head, err := c.r.Peek(4)
 	if err != nil {
 		return 0, 0, c.slow(err)
 	}
 	size = int(int32(binary.BigEndian.Uint32(head)))
+	if limit := c.server.opts.Limits.MaxRequestBytes(); size < headerMin || size > limit {
+		return 0, 0, refusal{"size", fmt.Sprintf("request of %d bytes", size)}
+	}
+	if head, err = c.r.Peek(prefix); err != nil {
+		return 0, 0, c.slow(err)
+	}
 	key = int16(binary.BigEndian.Uint16(head[4:]))
 	version := int16(binary.BigEndian.Uint16(head[6:]))
-	limit := c.server.opts.Limits.MaxRequestBytes()
-	if !c.started && key != int16(protocol.KeyProduce) {
-		limit = min(limit, firstRequestMax)
-	}
-	if size < headerMin || size > limit {
+	if !c.started && key != int16(protocol.KeyProduce) && size > firstRequestMax {
 		return 0, 0, refusal{"size", fmt.Sprintf("request of %d bytes", size)}
 	}
 	// An ApiVersions request of any version gets an answer.
