@@ -28,8 +28,9 @@ func (c *Coordinator) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(*kmsg
 	})
 	for shard, indexes := range shards {
 		c.replyAll(shard, func(m *machine) {
+			told := toldOffsets{}
 			for _, i := range indexes {
-				g := m.fetchOffsets(&groups[i], req.Version >= topicIDsVersion)
+				g := m.fetchOffsets(&groups[i], req.Version >= topicIDsVersion, told)
 				answers[i] = &g
 			}
 		}, func(code protocol.ErrorCode) {

@@ -337,7 +337,7 @@ func (b *bench) fetch(group, topic string, partition int32) int64 {
 		Group: group, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: topic, Partitions: []int32{partition}}},
 	}
 	var resp kmsg.OffsetFetchResponseGroup
-	b.step(func(m *machine) { resp = m.fetchOffsets(req, false) })
+	b.step(func(m *machine) { resp = m.fetchOffsets(req, false, toldOffsets{}) })
 	return resp.Topics[0].Partitions[0].Offset
 }
 

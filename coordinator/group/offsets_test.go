@@ -114,14 +114,14 @@ func TestG12_Fetch(t *testing.T) {
 	b.commitRequest(req)
 	b.commitRequest(commitOf("g", "", -1, "u", 1, -2))
 	var all kmsg.OffsetFetchResponseGroup
-	b.step(func(m *machine) { all = m.fetchOffsets(&kmsg.OffsetFetchRequestGroup{Group: "g"}, false) })
+	b.step(func(m *machine) { all = m.fetchOffsets(&kmsg.OffsetFetchRequestGroup{Group: "g"}, false, toldOffsets{}) })
 	if len(all.Topics) != 2 || all.Topics[0].Partitions[0].LeaderEpoch != 3 || all.Topics[1].Partitions[0].Offset != -2 {
 		t.Errorf("all offsets: %+v", all.Topics)
 	}
 	byID := &kmsg.OffsetFetchRequestGroup{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{
 		{TopicID: [16]byte{9}, Partitions: []int32{0}}, {TopicID: [16]byte{1}, Partitions: []int32{0, 1}},
 	}}
-	b.step(func(m *machine) { all = m.fetchOffsets(byID, true) })
+	b.step(func(m *machine) { all = m.fetchOffsets(byID, true, toldOffsets{}) })
 	wantCode(t, "unknown id", all.Topics[0].Partitions[0].ErrorCode, protocol.CodeUnknownTopicID)
 	if got := all.Topics[1].Partitions; got[0].Offset != 5 || got[1].Offset != -1 || *got[1].Metadata != "" {
 		t.Errorf("by id: %+v", got)

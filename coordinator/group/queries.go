@@ -12,11 +12,8 @@ import (
 
 // committed returns the offset of a partition. One that was committed under another topic id belongs to a topic that is
 // gone: it is none (G12).
-func (g *group) committed(topic string, id protocol.TopicID, partition int32) (offset, bool) {
-	if g == nil {
-		return offset{}, false
-	}
-	o, ok := g.offsets[topic][partition]
+func committed(partitions map[int32]offset, id protocol.TopicID, partition int32) (offset, bool) {
+	o, ok := partitions[partition]
 	return o, ok && (id.IsZero() || o.topic.IsZero() || o.topic == id)
 }
 
@@ -32,7 +29,7 @@ func fetched(partition int32, o offset, ok bool) kmsg.OffsetFetchResponseGroupTo
 
 // fetchOffsets answers one group of an OffsetFetch request. A group that is not there has no offsets, which is no
 // error. Offsets pending in transactions do not exist here, so every offset is stable.
-func (m *machine) fetchOffsets(req *kmsg.OffsetFetchRequestGroup, byID bool) kmsg.OffsetFetchResponseGroup {
+func (m *machine) fetchOffsets(req *kmsg.OffsetFetchRequestGroup, byID bool, told toldOffsets) kmsg.OffsetFetchResponseGroup {
 	g := m.groups[req.Group]
 	resp := kmsg.OffsetFetchResponseGroup{Group: req.Group}
 	topics := m.topics()
@@ -54,14 +51,42 @@ func (m *machine) fetchOffsets(req *kmsg.OffsetFetchRequestGroup, byID bool) kms
 		answer := &resp.Topics[i]
 		answer.Topic, answer.TopicID = t.Topic, t.TopicID
 		answer.Partitions = make([]kmsg.OffsetFetchResponseGroupTopicPartition, 0, len(t.Partitions))
+		var offsets map[int32]offset
+		if g != nil {
+			offsets = g.offsets[name]
+		}
 		for _, partition := range t.Partitions {
-			o, ok := g.committed(name, id, partition)
+			o, ok := committed(offsets, id, partition)
+			if ok && told.repeats(g, name, partition, o) {
+				continue
+			}
 			p := fetched(partition, o, ok && code == protocol.CodeNone)
 			p.ErrorCode = int16(code)
 			answer.Partitions = append(answer.Partitions, p)
 		}
 	}
 	return resp
+}
+
+// toldOffsets are the offsets with metadata that a request was told.
+type toldOffsets map[toldOffset]bool
+
+type toldOffset struct {
+	group     *group
+	topic     string
+	partition int32
+}
+
+// repeats reports whether an offset with metadata was told before: four bytes that ask for it again and again would be
+// answered four thousand each (D10).
+func (told toldOffsets) repeats(g *group, topic string, partition int32, o offset) bool {
+	if o.metadata == "" {
+		return false
+	}
+	key := toldOffset{g, topic, partition}
+	again := told[key]
+	told[key] = true
+	return again
 }
 
 // fetchAll answers all offsets of the group. A topic without an id cannot be named to a client that knows ids only.
@@ -77,7 +102,7 @@ func (g *group) fetchAll(topics TopicResolver, byID bool) []kmsg.OffsetFetchResp
 		}
 		topic := kmsg.OffsetFetchResponseGroupTopic{Topic: name, TopicID: id}
 		for _, partition := range slices.Sorted(maps.Keys(g.offsets[name])) {
-			if o, ok := g.committed(name, id, partition); ok {
+			if o, ok := committed(g.offsets[name], id, partition); ok {
 				topic.Partitions = append(topic.Partitions, fetched(partition, o, ok))
 			}
 		}
