@@ -90,14 +90,22 @@ func changeList(s Scope, op Op, current map[string]string) (string, error) {
 		value = *k.Default
 	}
 	list := slices.DeleteFunc(strings.Split(value, ","), func(s string) bool { return s == "" })
-	for _, entry := range strings.Split(*op.Value, ",") {
-		at := slices.Index(list, entry)
-		switch {
-		case op.Kind == Append && at < 0:
-			list = append(list, entry)
-		case op.Kind == Subtract && at >= 0:
-			list = slices.Delete(list, at, at+1)
+	times := make(map[string]int, len(list)) // how often each entry is in the list, or is still to be taken away
+	if op.Kind == Append {
+		for _, entry := range list {
+			times[entry]++
 		}
+	}
+	for entry := range strings.SplitSeq(*op.Value, ",") {
+		if times[entry]++; op.Kind == Append && times[entry] == 1 {
+			list = append(list, entry)
+		}
+	}
+	if op.Kind == Subtract {
+		list = slices.DeleteFunc(list, func(entry string) bool {
+			times[entry]--
+			return times[entry] >= 0
+		})
 	}
 	return strings.Join(list, ","), nil
 }

@@ -28,10 +28,11 @@ type EntrySynonym struct {
 // DescribeTopic answers for a topic: all keys by name, or only those of names when it is not nil. Values are in Kafka's
 // normal form: "+5" was given, "5" is shown.
 func DescribeTopic(topic map[string]string, l Layers, names []string) []Entry {
+	asked := namesAsked(names)
 	var entries []Entry
 	for _, k := range TopicKeys() {
 		_, set := topic[k.Name]
-		if k.Internal && !set || !wanted(names, k.Name) {
+		if k.Internal && !set || !asked.wants(k.Name) {
 			continue
 		}
 		e := k.entry()
@@ -77,9 +78,10 @@ func DescribeCreated(topic map[string]string, l Layers) []Entry {
 // DescribeBroker answers for one broker: all keys that Kafka knows and all that are set, or only those of names when it is
 // not nil.
 func DescribeBroker(l Layers, names []string) []Entry {
+	asked := namesAsked(names)
 	var entries []Entry
 	for _, k := range BrokerKeys() {
-		if !wanted(names, k.Name) || k.Internal && !l.set(k.Name) {
+		if !asked.wants(k.Name) || k.Internal && !l.set(k.Name) {
 			continue
 		}
 		e := k.entry()
@@ -90,7 +92,7 @@ func DescribeBroker(l Layers, names []string) []Entry {
 		entries = append(entries, e)
 	}
 	for _, name := range l.unknown() {
-		if wanted(names, name) {
+		if asked.wants(name) {
 			entries = append(entries, unknownEntry(name, l))
 		}
 	}
@@ -101,10 +103,11 @@ func DescribeBroker(l Layers, names []string) []Entry {
 // DescribeClusterDefault answers for the broker resource without a name: only the dynamic defaults that are set, as they
 // were given.
 func DescribeClusterDefault(clusterDefault map[string]string, names []string) []Entry {
+	asked := namesAsked(names)
 	l := Layers{ClusterDefault: clusterDefault}
 	var entries []Entry
 	for _, name := range slices.Sorted(maps.Keys(clusterDefault)) {
-		if !wanted(names, name) {
+		if !asked.wants(name) {
 			continue
 		}
 		k, ok := Lookup(BrokerScope, name)
@@ -120,7 +123,21 @@ func DescribeClusterDefault(clusterDefault map[string]string, names []string) []
 	return entries
 }
 
-func wanted(names []string, name string) bool { return names == nil || slices.Contains(names, name) }
+// nameSet is the names that were asked for; nil means all.
+type nameSet map[string]bool
+
+func namesAsked(names []string) nameSet {
+	if names == nil {
+		return nil
+	}
+	set := make(nameSet, min(len(names), 1<<10))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set
+}
+
+func (s nameSet) wants(name string) bool { return s == nil || s[name] }
 
 // entry is k with its default.
 func (k *Key) entry() Entry {
