@@ -50,7 +50,7 @@ func (b *Broker) produce(c *call, req *kmsg.ProduceRequest) {
 		out := kmsg.NewProduceResponseTopic()
 		out.Topic = t.Topic
 		for j := range t.Partitions {
-			if last != nil && last[protocol.TopicPartition{Topic: t.Topic, Partition: t.Partitions[j].Partition}] != (place{i, j}) {
+			if last != nil && !last.is(i, j, t.Partitions[j].Partition) {
 				continue
 			}
 			q := kmsg.NewProduceResponseTopicPartition()
@@ -84,28 +84,47 @@ type place struct{ topic, partition int }
 
 // lastOccurrences finds partitions that a request names more than once: the last one counts, as in Kafka. It returns nil
 // for the common request with one partition.
-func lastOccurrences(req *kmsg.ProduceRequest) map[protocol.TopicPartition]place {
+func lastOccurrences(req *kmsg.ProduceRequest) *occurrences {
 	if len(req.Topics) == 0 || len(req.Topics) == 1 && len(req.Topics[0].Partitions) == 1 {
 		return nil
 	}
-	last := make(map[protocol.TopicPartition]place)
+	names, last := topicNumbers{}, &occurrences{at: make(map[numbered]place)}
 	for i, t := range req.Topics {
+		n := names.of(t.Topic)
+		last.topics = append(last.topics, n)
 		for j, p := range t.Partitions {
-			last[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = place{i, j}
+			last.at[numbered{n, p.Partition}] = place{i, j}
 		}
 	}
 	return last
 }
 
+// numbered is a partition of a topic that a request's topicNumbers have numbered.
+type numbered struct {
+	topic     int
+	partition int32
+}
+
+// occurrences says where a request names each partition for the last time.
+type occurrences struct {
+	topics []int // numbers of the request's topics
+	at     map[numbered]place
+}
+
+// is reports whether that is at topic i and partition j of the request.
+func (o *occurrences) is(i, j int, partition int32) bool {
+	return o.at[numbered{o.topics[i], partition}] == place{i, j}
+}
+
 // appendAll starts the append of every partition that is answered for.
-func (p *produceCall) appendAll(req *kmsg.ProduceRequest, last map[protocol.TopicPartition]place) {
+func (p *produceCall) appendAll(req *kmsg.ProduceRequest, last *occurrences) {
 	for i := range req.Topics {
 		t := &req.Topics[i]
 		topic := p.v.img.Topics[t.Topic]
 		at := 0
 		for j := range t.Partitions {
 			in := &t.Partitions[j]
-			if last != nil && last[protocol.TopicPartition{Topic: t.Topic, Partition: in.Partition}] != (place{i, j}) {
+			if last != nil && !last.is(i, j, in.Partition) {
 				continue
 			}
 			out := &p.mu.resp.Topics[i].Partitions[at]

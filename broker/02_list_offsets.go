@@ -28,21 +28,22 @@ const (
 func (b *Broker) listOffsets(c *call, req *kmsg.ListOffsetsRequest) {
 	v := b.view()
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
-	times := make(map[protocol.TopicPartition]int)
+	names, times := topicNumbers{}, make(map[numbered]int)
 	for _, t := range req.Topics {
+		n := names.of(t.Topic)
 		for _, p := range t.Partitions {
-			times[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}]++
+			times[numbered{n, p.Partition}]++
 		}
 	}
 	for _, t := range req.Topics {
 		out := kmsg.NewListOffsetsResponseTopic()
 		out.Topic = t.Topic
-		topic := v.img.Topics[t.Topic]
+		topic, n := v.img.Topics[t.Topic], names.of(t.Topic)
 		for _, p := range t.Partitions {
 			q := kmsg.NewListOffsetsResponseTopicPartition()
 			q.Partition, q.Timestamp, q.Offset, q.LeaderEpoch = p.Partition, -1, -1, -1
 			code := protocol.CodeInvalidRequest // L3
-			if times[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] == 1 {
+			if times[numbered{n, p.Partition}] == 1 {
 				code = b.listOffset(c.ctx, v, topic, req, p, &q)
 			}
 			q.ErrorCode = int16(code)

@@ -108,13 +108,7 @@ func (v *view) collision(name string) bool {
 	if !strings.ContainsAny(name, "._") {
 		return false
 	}
-	same := strings.ReplaceAll(name, ".", "_")
-	for other := range v.img.Topics {
-		if len(other) == len(name) && strings.ReplaceAll(other, ".", "_") == same {
-			return true
-		}
-	}
-	return false
+	return v.metricNames()[strings.ReplaceAll(name, ".", "_")]
 }
 
 // topicSpec checks one topic of a request (M3, M4, M9).

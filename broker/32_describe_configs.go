@@ -73,7 +73,7 @@ func (v *view) describe(r kmsg.DescribeConfigsRequestResource) ([]kafkaconfig.En
 func (v *view) isSelf(name string) *refusal {
 	id, err := strconv.ParseInt(name, 10, 32)
 	switch {
-	case err != nil:
+	case err != nil || name != strconv.FormatInt(id, 10): // "+1" and "01" would each be another resource to answer (D10)
 		return &refusal{protocol.CodeInvalidRequest, fmt.Sprintf("Broker id must be an integer, but it is: %s", name)}
 	case int32(id) != v.self:
 		return &refusal{protocol.CodeInvalidRequest, fmt.Sprintf("Unexpected broker id, expected %d or empty string, but received %s", v.self, name)}

@@ -3,6 +3,8 @@ package broker
 import (
 	"container/list"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +15,9 @@ import (
 
 // sessionIdle is how long a session must be unused before another may take its slot, as in Kafka.
 const sessionIdle = 2 * time.Minute
+
+// sessionPartitionsMax bounds the partitions of all sessions together (D11). Kafka bounds only the number of sessions.
+const sessionPartitionsMax = 250_000
 
 // Session epochs that mean something else than a count (KIP-227).
 const (
@@ -27,6 +32,8 @@ type fetchSessions struct {
 		sync.Mutex
 		byID map[int32]*fetchSession
 		used *list.List // of *fetchSession, least recently used first
+		// partitions is those of all sessions, at most sessionPartitionsMax.
+		partitions int
 	}
 }
 
@@ -46,6 +53,7 @@ type fetchSession struct {
 	// owned by fetchSessions.mu
 	at       *list.Element
 	lastUsed time.Time
+	counted  int // of fetchSessions.mu.partitions
 }
 
 // targetKey names a partition as the request did: by id or by name.
@@ -99,15 +107,20 @@ type fetchPlan struct {
 
 // targetsOf lists the partitions of a request, each once.
 func targetsOf(req *kmsg.FetchRequest) []*fetchTarget {
+	type ref struct {
+		id protocol.TopicID
+		numbered
+	}
 	var out []*fetchTarget
-	seen := make(map[targetKey]bool)
+	names, seen := topicNumbers{}, make(map[ref]bool)
 	for i := range req.Topics {
 		t := &req.Topics[i]
+		topic := names.of(t.Topic)
 		for j := range t.Partitions {
-			key := targetKey{t.TopicID, t.Topic, t.Partitions[j].Partition}
+			key := ref{t.TopicID, numbered{topic, t.Partitions[j].Partition}}
 			if !seen[key] {
 				seen[key] = true
-				out = append(out, newFetchTarget(key, &t.Partitions[j]))
+				out = append(out, newFetchTarget(targetKey{t.TopicID, t.Topic, key.partition}, &t.Partitions[j]))
 			}
 		}
 	}
@@ -135,6 +148,7 @@ func (s *fetchSessions) plan(req *kmsg.FetchRequest, slots int, now time.Time) f
 	if code != protocol.CodeNone {
 		return fetchPlan{code: code}
 	}
+	s.resize(session, len(targets))
 	if len(targets) == 0 {
 		s.remove(session.id)
 		return fetchPlan{}
@@ -146,7 +160,15 @@ func (s *fetchSessions) plan(req *kmsg.FetchRequest, slots int, now time.Time) f
 func (s *fetchSessions) open(targets []*fetchTarget, byTopic bool, slots int, now time.Time) *fetchSession {
 	f := &fetchSession{byTopic: byTopic, lastUsed: now}
 	f.mu.epoch, f.mu.order, f.mu.index = 1, list.New(), make(map[targetKey]*list.Element, len(targets))
+	name, kept := "", ""
 	for _, t := range targets {
+		if len(t.name) > topicNameMax {
+			return nil // no such topic will ever be
+		}
+		if t.name != name {
+			name, kept = t.name, strings.Clone(t.name)
+		}
+		t.name = kept
 		f.keep(t)
 	}
 	s.mu.Lock()
@@ -161,6 +183,10 @@ func (s *fetchSessions) open(targets []*fetchTarget, byTopic bool, slots int, no
 		}
 		s.dropLocked(oldest.Value.(*fetchSession))
 	}
+	if s.mu.partitions+len(targets) > sessionPartitionsMax {
+		return nil
+	}
+	s.mu.partitions, f.counted = s.mu.partitions+len(targets), len(targets)
 	for f.id == 0 || s.mu.byID[f.id] != nil {
 		f.id = rand.Int32()
 	}
@@ -189,16 +215,36 @@ func (s *fetchSessions) remove(id int32) {
 	}
 }
 
+// resize notes how many partitions a session has now. One for which there is no room ends with this request.
+func (s *fetchSessions) resize(f *fetchSession, partitions int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.byID[f.id] != f {
+		return
+	}
+	s.mu.partitions, f.counted = s.mu.partitions+partitions-f.counted, partitions
+	if s.mu.partitions > sessionPartitionsMax {
+		s.dropLocked(f)
+	}
+}
+
 func (s *fetchSessions) dropLocked(f *fetchSession) {
+	s.mu.partitions -= f.counted
 	delete(s.mu.byID, f.id)
 	s.mu.used.Remove(f.at)
 }
 
-// keep adds a target behind the others. The caller holds mu, or is the only one to know the session.
+// keep adds a target behind the others. Its name must outlive the request. The caller holds mu, or is the only one to know
+// the session.
 func (f *fetchSession) keep(t *fetchTarget) {
-	// The request's strings do not outlive it.
-	t.name = string([]byte(t.name))
 	f.mu.index[t.targetKey] = f.mu.order.PushBack(t)
+}
+
+// namesTooLong reports whether a request names what cannot be a topic. Each partition costs as much as its topic's name, so
+// that a session has no long ones (D10).
+func namesTooLong(req *kmsg.FetchRequest) bool {
+	return slices.ContainsFunc(req.Topics, func(t kmsg.FetchRequestTopic) bool { return len(t.Topic) > topicNameMax }) ||
+		slices.ContainsFunc(req.ForgottenTopics, func(t kmsg.FetchRequestForgottenTopic) bool { return len(t.Topic) > topicNameMax })
 }
 
 // advance applies an incremental request and returns all partitions of the session, in serving order.
@@ -211,14 +257,18 @@ func (f *fetchSession) advance(req *kmsg.FetchRequest) ([]*fetchTarget, protocol
 	if f.byTopic != (req.Version >= 13) {
 		return nil, protocol.CodeFetchSessionTopicIDError
 	}
+	if namesTooLong(req) {
+		return nil, protocol.CodeInvalidRequest
+	}
 	if f.mu.epoch++; f.mu.epoch <= 0 {
 		f.mu.epoch = 1
 	}
 	for i := range req.Topics {
 		t := &req.Topics[i]
+		name := strings.Clone(t.Topic)
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			key := targetKey{t.TopicID, t.Topic, p.Partition}
+			key := targetKey{t.TopicID, name, p.Partition}
 			if e, ok := f.mu.index[key]; ok {
 				e.Value.(*fetchTarget).update(p)
 			} else {
@@ -249,7 +299,10 @@ func (f *fetchSession) told(targets []*fetchTarget, parts []protocol.FetchPartit
 	tell := make([]bool, len(targets))
 	for i, t := range targets {
 		tell[i] = t.changed(&parts[i]) || !incremental
-		if e, ok := f.mu.index[t.targetKey]; ok && len(parts[i].Batches) > 0 {
+		if len(parts[i].Batches) == 0 {
+			continue
+		}
+		if e, ok := f.mu.index[t.targetKey]; ok {
 			f.mu.order.MoveToBack(e) // so that no partition starves behind another
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/tidemill/tidemill/kafkaconfig"
@@ -23,6 +24,8 @@ type view struct {
 	brokers []liveBroker
 	// logConfigs caches the resolved settings of topics: *metadata.Topic -> *kafkaconfig.LogConfig.
 	logConfigs sync.Map
+	// metricNames returns the names of all topics with '_' for '.', which must differ.
+	metricNames func() map[string]bool
 }
 
 type liveBroker struct {
@@ -47,6 +50,13 @@ func newView(img *metadata.Image, static map[string]string, self int32, info met
 		ClusterDefault: img.BrokerConfigs[metadata.DefaultBroker].Values,
 		Static:         static,
 	}}
+	v.metricNames = sync.OnceValue(func() map[string]bool {
+		names := make(map[string]bool, len(img.Topics))
+		for name := range img.Topics {
+			names[strings.ReplaceAll(name, ".", "_")] = true
+		}
+		return names
+	})
 	v.settings = kafkaconfig.ResolveBroker(v.layers)
 	v.brokers = append(v.brokers, liveBroker{self, info})
 	for id, other := range img.Brokers {
@@ -112,8 +122,10 @@ func (v *view) topicByRef(id protocol.TopicID, name string) (*metadata.Topic, pr
 		}
 		return nil, protocol.CodeUnknownTopicID
 	}
-	if t, ok := v.img.Topics[name]; ok {
-		return t, protocol.CodeNone
+	if len(name) <= topicNameMax { // a longer one is not worth the hashing
+		if t, ok := v.img.Topics[name]; ok {
+			return t, protocol.CodeNone
+		}
 	}
 	return nil, protocol.CodeUnknownTopicOrPartition
 }
