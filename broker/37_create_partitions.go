@@ -12,7 +12,7 @@ import (
 // CreatePartitions: v0-3
 //
 // Partitions are only added (M6). Kafka makes 10,000 partitions of a request for more and answers an error; here such a
-// request changes nothing.
+// request changes nothing. Nor can __consumer_offsets grow: Kafka lets it, and loses sight of its groups.
 func init() { handle(protocol.KeyCreatePartitions, (*Broker).createPartitions) }
 
 func (b *Broker) createPartitions(c *call, req *kmsg.CreatePartitionsRequest) {
@@ -47,6 +47,9 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 	t, ok := v.img.Topics[in.Topic]
 	if !ok {
 		return &refusal{protocol.CodeUnknownTopicOrPartition, "This server does not host this topic-partition."}
+	}
+	if t.Name == offsetsTopic {
+		return &refusal{protocol.CodePolicyViolation, "groups are found by the number of partitions of this topic, so it cannot change"}
 	}
 	have := int32(len(t.Partitions))
 	switch {

@@ -54,6 +54,15 @@ func (b *Broker) loadShard(shard int32) {
 	b.groups.Load(shard, from)
 }
 
+// offsetsPartitions is how many partitions __consumer_offsets has, or will have.
+func (b *Broker) offsetsPartitions() int32 {
+	v := b.view()
+	if t, ok := v.img.Topics[offsetsTopic]; ok {
+		return int32(len(t.Partitions))
+	}
+	return v.settings.OffsetsPartitions
+}
+
 // offsetsLog returns a partition of __consumer_offsets, if this life owns it.
 func (b *Broker) offsetsLog(shard int32) (*partition.Log, bool) {
 	t, ok := b.meta.Image().Topics[offsetsTopic]

@@ -135,6 +135,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	b.logs.UseWAL(b.wal)
 	b.producerIDs.allocate = b.meta.AllocateProducerIDs
 	b.groups = group.New(journal{b}, group.Options{
+		Shards: b.offsetsPartitions,
 		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits,
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})

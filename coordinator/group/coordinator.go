@@ -58,7 +58,7 @@ const defaultShards = 50
 
 // Options are the settings and surroundings of a Coordinator.
 type Options struct {
-	Shards  int32                // partitions of __consumer_offsets; 0 means 50
+	Shards  func() int32         // partitions of __consumer_offsets as they are now; nil means 50
 	Topics  func() TopicResolver // the newest snapshot; called for each input that names topics
 	Limits  func() Limits        // nil means DefaultLimits
 	Runtime coordinator.Options
@@ -77,8 +77,8 @@ type Coordinator struct {
 
 // New returns a coordinator that keeps its state in the journal. It serves no shard until Run and Load are called.
 func New(journal coordinator.Journal, o Options) *Coordinator {
-	if o.Shards <= 0 {
-		o.Shards = defaultShards
+	if o.Shards == nil {
+		o.Shards = func() int32 { return defaultShards }
 	}
 	if o.Limits == nil {
 		o.Limits = DefaultLimits

@@ -58,7 +58,7 @@ func inCoordinator(t *testing.T, fn func(t *testing.T, c *Coordinator, j *journa
 		j := &journal{shards: map[int32][]coordinator.Record{}}
 		n := 0
 		c := New(j, Options{
-			Shards: testShards, Topics: func() TopicResolver { return known }, Limits: func() Limits { return limits },
+			Shards: func() int32 { return testShards }, Topics: func() TopicResolver { return known }, Limits: func() Limits { return limits },
 			Runtime: coordinator.Options{Workers: 1},
 			NewID:   func() string { n++; return fmt.Sprint(n) },
 		})

@@ -54,7 +54,7 @@ func (c *Coordinator) fetchesByShard(groups []kmsg.OffsetFetchRequestGroup) map[
 			}
 			whole[id] = true
 		}
-		shard := ShardOf(id, c.o.Shards)
+		shard := c.shardOf(id)
 		shards[shard] = append(shards[shard], i)
 	}
 	return shards

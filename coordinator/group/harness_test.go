@@ -305,7 +305,7 @@ func (b *bench) leave(leaving ...kmsg.LeaveGroupRequestMember) []kmsg.LeaveGroup
 
 // coordinator returns a Coordinator's front for what does not need a runtime.
 func (b *bench) front() *Coordinator {
-	return &Coordinator{o: Options{Shards: 1, Topics: func() TopicResolver { return b.topics }}}
+	return &Coordinator{o: Options{Shards: func() int32 { return 1 }, Topics: func() TopicResolver { return b.topics }}}
 }
 
 func (b *bench) commitRequest(req *kmsg.OffsetCommitRequest) *kmsg.OffsetCommitResponse {

@@ -19,7 +19,7 @@ func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply
 		return
 	}
 	j := newJoin(req, client, c.o.NewID(), reply)
-	c.submit(ShardOf(req.Group, c.o.Shards),
+	c.submit(c.shardOf(req.Group),
 		func(m *machine) { m.joinGroup(j) },
 		func(err error) { refuse(codeOf(err)) })
 }
@@ -40,7 +40,7 @@ func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, reply func(*kmsg.Syn
 		return
 	}
 	w := &syncWaiter{version: req.Version, reply: reply}
-	c.submit(ShardOf(req.Group, c.o.Shards),
+	c.submit(c.shardOf(req.Group),
 		func(m *machine) { m.syncGroup(req, w) },
 		func(err error) { refuse(syncCode(err)) })
 }
@@ -55,7 +55,7 @@ func (c *Coordinator) Heartbeat(req *kmsg.HeartbeatRequest, reply func(*kmsg.Hea
 		return
 	}
 	fail := func(err error) { answer(heartbeatCode(err)) }
-	c.submit(ShardOf(req.Group, c.o.Shards), func(m *machine) {
+	c.submit(c.shardOf(req.Group), func(m *machine) {
 		code := m.heartbeat(req)
 		m.out.Reply(func(err error) {
 			if err != nil {
@@ -78,7 +78,7 @@ func (c *Coordinator) LeaveGroup(req *kmsg.LeaveGroupRequest, reply func(*kmsg.L
 		reply(resp)
 		return
 	}
-	c.replyAll(ShardOf(req.Group, c.o.Shards), func(m *machine) {
+	c.replyAll(c.shardOf(req.Group), func(m *machine) {
 		if req.Version >= 3 {
 			resp.Members = m.leaveGroup(req.Group, req.Members)
 			return

@@ -29,7 +29,7 @@ func (c *Coordinator) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(*km
 		reply(in.resp)
 		return
 	}
-	c.replyAll(ShardOf(req.Group, c.o.Shards),
+	c.replyAll(c.shardOf(req.Group),
 		func(m *machine) { m.commitOffsets(in) },
 		in.refuse,
 		func() { reply(in.resp) })
@@ -104,7 +104,7 @@ func (c *Coordinator) OffsetDelete(req *kmsg.OffsetDeleteRequest, reply func(*km
 		reply(resp)
 		return
 	}
-	c.replyAll(ShardOf(req.Group, c.o.Shards),
+	c.replyAll(c.shardOf(req.Group),
 		func(m *machine) { m.deleteOffsets(req.Group, resp) },
 		refuse,
 		func() { reply(resp) })

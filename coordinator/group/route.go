@@ -31,6 +31,9 @@ func ShardOf(group string, shards int32) int32 {
 	return hash % shards
 }
 
+// shardOf is ShardOf for the topic as it is now.
+func (c *Coordinator) shardOf(group string) int32 { return ShardOf(group, c.o.Shards()) }
+
 // submit runs op on the machine that has the group.
 func (c *Coordinator) submit(shard int32, op func(*machine), fail func(error)) {
 	c.runtime.Submit(shard, func(m *machine, now time.Time, out *coordinator.Output) {
@@ -87,7 +90,7 @@ func (c *Coordinator) byShard(n int, group func(i int) string) map[int32][]int {
 			continue
 		}
 		seen[id] = true
-		shard := ShardOf(id, c.o.Shards)
+		shard := c.shardOf(id)
 		shards[shard] = append(shards[shard], i)
 	}
 	return shards
