@@ -140,10 +140,14 @@ func (s *Store) BeginSeal(ctx context.Context, l wal.Life, rev int64, sealer str
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	now, err := s.load(ctx, l)
-	if err != nil || now.Phase != wal.PhaseOpen || now.Rev != rev {
+	if err != nil {
 		return now, err
 	}
-	return s.move(ctx, now, stateValue{Phase: phaseNames[wal.PhaseSealing], Sealer: sealer})
+	next, moved := now.BeginSeal(rev, sealer)
+	if !moved {
+		return now, nil
+	}
+	return s.move(ctx, now, next)
 }
 
 // FinishSeal implements wal.Registry (S6, W8). A life that closes itself without a recovery object loses to a sealer that
@@ -152,23 +156,25 @@ func (s *Store) FinishSeal(ctx context.Context, l wal.Life, n int64, digest [32]
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	now, err := s.load(ctx, l)
-	if err != nil || now.Phase == wal.PhaseSealed {
+	if err != nil {
 		return now, err
 	}
-	if now.Phase == wal.PhaseOpen && recoveryKey != "" {
+	next, moved := now.FinishSeal(n, digest, recoveryKey)
+	switch {
+	case moved:
+		return s.move(ctx, now, next)
+	case now.Phase == wal.PhaseOpen:
 		return now, fmt.Errorf("finish the seal of %s: %w: it is OPEN, a seal begins with SEALING (S2)", l, ErrStale)
 	}
-	if now.Phase == wal.PhaseSealing && recoveryKey == "" {
-		return now, nil
-	}
-	return s.move(ctx, now, stateValue{
-		Phase: phaseNames[wal.PhaseSealed], Sealer: now.Sealer, N: n, Digest: hex.EncodeToString(digest[:]), Recovery: recoveryKey,
-	})
+	return now, nil
 }
 
 // move writes the next phase if the stream is still as it was read, and returns what then holds, whoever wrote it.
-func (s *Store) move(ctx context.Context, was wal.StreamState, next stateValue) (wal.StreamState, error) {
-	next.header = newHeader(newOp())
+func (s *Store) move(ctx context.Context, was, to wal.StreamState) (wal.StreamState, error) {
+	next := stateValue{header: newHeader(newOp()), Phase: phaseNames[to.Phase], Sealer: to.Sealer}
+	if to.Phase == wal.PhaseSealed {
+		next.N, next.Digest, next.Recovery = to.N, hex.EncodeToString(to.Digest[:]), to.RecoveryKey
+	}
 	key := s.keys.state(was.Life)
 	r, _, err := s.commit(ctx, write{
 		what: fmt.Sprintf("move life %s to %s", was.Life, next.Phase),
@@ -198,11 +204,10 @@ func (s *Store) Trim(ctx context.Context, l wal.Life, rev int64, t int64) error 
 		if err != nil {
 			return err
 		}
-		allowed := now.Phase == wal.PhaseOpen || now.Phase == wal.PhaseSealed && t <= now.N
-		if now.Rev != rev || !allowed {
-			return fmt.Errorf("%s: %w", what, ErrStale)
+		if err := now.CheckTrim(rev, t); err != nil {
+			return fmt.Errorf("%s: %w: %w", what, ErrStale, err)
 		}
-		if t <= now.Trim {
+		if t == now.Trim {
 			return nil
 		}
 		_, ok, err := s.commit(ctx, write{
