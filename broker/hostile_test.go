@@ -246,3 +246,18 @@ func TestCollisionsAreLookedUp(t *testing.T) {
 		t.Errorf("took %v", d)
 	}
 }
+
+// TestLargeJoinIsRefused: a join that waits holds its frame's memory. One as large as the budget of requests kept all
+// other clients from being heard until it was answered and its answer read (D11).
+func TestLargeJoinIsRefused(t *testing.T) {
+	b := startBroker(t)
+	dial(t, b.kafka).createTopic("t", 1)
+	commitMetadata(t, b, "g", "t", "") // the coordinator is there
+	other, c := dial(t, b.kafka).warm(), dial(t, b.kafka).warm()
+	req := kmsg.NewPtrJoinGroupRequest()
+	req.Version, req.Group, req.ProtocolType = 3, "large", "consumer"
+	req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 10_000, 1<<30
+	req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range", Metadata: make([]byte, 26<<20)}}
+	wantCode(t, "join", ask[*kmsg.JoinGroupResponse](c, req).ErrorCode, protocol.CodeInvalidRequest)
+	other.warm()
+}

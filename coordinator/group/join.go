@@ -43,8 +43,16 @@ func newJoin(req *kmsg.JoinGroupRequest, client Client, unique string, reply fun
 	return j
 }
 
-// tooLong reports whether a name does not fit into a record.
+// tooLong reports whether a name does not fit into a record, or the offers alone into the group's: such a join would hold
+// its memory while it waits, and its group could never be stable.
 func (j *join) tooLong() bool {
+	size := 0
+	for _, o := range j.offers {
+		size += len(o.metadata)
+	}
+	if size > recordBytesMax {
+		return true
+	}
 	return len(j.client.ID) > nameBytesMax || len(j.req.ProtocolType) > nameBytesMax ||
 		j.req.InstanceID != nil && len(*j.req.InstanceID) > nameBytesMax ||
 		slices.ContainsFunc(j.offers, func(o offer) bool { return len(o.name) > nameBytesMax })

@@ -114,7 +114,9 @@ func TestG12_Fetch(t *testing.T) {
 	b.commitRequest(req)
 	b.commitRequest(commitOf("g", "", -1, "u", 1, -2))
 	var all kmsg.OffsetFetchResponseGroup
-	b.step(func(m *machine) { all = m.fetchOffsets(&kmsg.OffsetFetchRequestGroup{Group: "g"}, false, toldOffsets{}) })
+	b.step(func(m *machine) {
+		all = m.fetchOffsets(&kmsg.OffsetFetchRequestGroup{Group: "g"}, false, toldOffsets{})
+	})
 	if len(all.Topics) != 2 || all.Topics[0].Partitions[0].LeaderEpoch != 3 || all.Topics[1].Partitions[0].Offset != -2 {
 		t.Errorf("all offsets: %+v", all.Topics)
 	}
