@@ -31,6 +31,8 @@ type produceCall struct {
 	release func() // gives the request's frame back
 	timer   *time.Timer
 
+	// mu guards what appends that end and the timer share. Until the first append is started the request's goroutine has it
+	// all to itself; timer is set before that goroutine counts itself out of pending, so whoever counts last sees it.
 	mu struct {
 		sync.Mutex
 		resp     *kmsg.ProduceResponse

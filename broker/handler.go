@@ -25,23 +25,23 @@ func handle[R kmsg.Request](key protocol.Key, h func(*Broker, *call, R)) {
 // Handle answers one request. The server calls it from the connection's reader, in order.
 func (b *Broker) Handle(ctx context.Context, conn *server.Conn, r *server.Request, done func(server.Response)) {
 	c := &call{ctx: ctx, conn: conn, request: r, header: r.Header, done: done}
-	h, v := r.Header.Key, r.Header.Version
-	if h == int16(protocol.KeyAPIVersions) && !protocol.Supported(h, v) {
+	key, version := r.Header.Key, r.Header.Version
+	if key == int16(protocol.KeyAPIVersions) && !protocol.Supported(key, version) {
 		b.unsupportedAPIVersions(c)
 		return
 	}
-	if !protocol.Supported(h, v) {
+	if !protocol.Supported(key, version) {
 		b.log.Info("closing connection: request is not served",
-			slog.String("client", conn.RemoteAddr().String()), slog.Int("key", int(h)), slog.Int("version", int(v)))
+			slog.String("client", conn.RemoteAddr().String()), slog.Int("key", int(key)), slog.Int("version", int(version)))
 		c.hangUp() // A3
 		return
 	}
-	req, err := protocol.Decode(h, v, r.Body)
+	req, err := protocol.Decode(key, version, r.Body)
 	if err != nil {
 		b.log.Info("closing connection: request does not decode",
 			slog.String("client", conn.RemoteAddr().String()), slog.Any("error", err))
 		c.hangUp() // A7
 		return
 	}
-	handlers[h](b, c, req)
+	handlers[key](b, c, req)
 }

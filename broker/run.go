@@ -28,7 +28,8 @@ import (
 const (
 	drainTimeout    = 1 * time.Second // responses in flight
 	closeLogTimeout = 3 * time.Second // what was acknowledged is durable before; this is for the last checkpoint
-	snapshotTimeout = 500 * time.Millisecond
+	// partStopTimeout bounds each small step of a stop: the snapshot of a coordinator shard, the farewell to etcd.
+	partStopTimeout = 500 * time.Millisecond
 )
 
 // Shares of the memory budget (D11), in percent. What is left is for the slots in flight and the process itself.
@@ -179,7 +180,7 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	if cause == nil && failed.Err() == nil {
 		cause = b.stop(ctx)
 	}
-	if err := registered.Unregister(withDeadline(ctx, snapshotTimeout)); err != nil {
+	if err := registered.Unregister(withDeadline(ctx, partStopTimeout)); err != nil {
 		b.log.Warn("the broker's liveness key stays until its lease ends", slog.Any("error", err))
 	}
 	stopWork()
@@ -218,7 +219,7 @@ func (b *Broker) coordinatorState(id protocol.PartitionID) (offset int64, blob [
 	if !known || t.ID != id.Topic {
 		return 0, nil, false
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, snapshotTimeout)
+	ctx, cancel := context.WithTimeout(b.ctx, partStopTimeout)
 	defer cancel()
 	s, err := b.groups.Snapshot(ctx, id.Partition)
 	if err != nil {

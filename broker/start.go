@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// embeddedName is the cluster's name in an embedded etcd, which holds no other.
-	embeddedName = "local"
 	// defaultBrokerID is the id of a broker that was given none. Kafka's quick start uses it too.
 	defaultBrokerID = 1
 	// claimAttempts and claimPause bound how long a start waits for trouble to pass: about 20 s, which is less than a
@@ -70,7 +68,7 @@ func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
 		}
 		closing.add("etcd", func() error { etcd.Close(); return nil })
 		b.etcdErr = etcd.Err()
-		mc.Endpoints, mc.Name = etcd.Endpoints(), embeddedName
+		mc.Endpoints = etcd.Endpoints()
 	}
 	meta, err := metadata.Open(ctx, mc)
 	if err != nil {

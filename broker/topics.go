@@ -16,7 +16,7 @@ const (
 	offsetsTopic = "__consumer_offsets"
 	// adminTimeout bounds an admin write whose request gives no sensible timeout; clients default to 30 s.
 	adminTimeout = 30 * time.Second
-	// autoCreating bounds topics being created on behalf of Metadata requests; what is beyond it is asked for again.
+	// autoCreatingMax bounds topics being created on behalf of Metadata requests; what is beyond it is asked for again.
 	autoCreatingMax = 64
 	// topicNameMax is the length of the longest names of topics.
 	topicNameMax = 249
@@ -72,7 +72,7 @@ func (b *Broker) autoCreate(name string) {
 	b.background.Go(func() {
 		ctx, cancel := context.WithTimeout(b.ctx, adminTimeout)
 		defer cancel()
-		if _, err := b.createTopic(ctx, b.autoSpec(name)); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
+		if err := b.createTopic(ctx, b.autoSpec(name)); err != nil && !errors.Is(err, metadata.ErrTopicExists) {
 			b.log.Warn("topic was not created on demand", slog.String("topic", name), slog.Any("error", err))
 		}
 		b.creating.Lock()
@@ -98,13 +98,9 @@ func (b *Broker) autoSpec(name string) metadata.TopicSpec {
 }
 
 // createTopic creates one topic and opens its partitions.
-func (b *Broker) createTopic(ctx context.Context, spec metadata.TopicSpec) (*metadata.Topic, error) {
-	r := b.meta.CreateTopics(ctx, []metadata.TopicSpec{spec}, b.owner)
-	if len(r) != 1 {
-		return nil, fmt.Errorf("create topic %s: %d results", spec.Name, len(r))
-	}
-	b.reconcile()
-	return r[0].Topic, r[0].Err
+func (b *Broker) createTopic(ctx context.Context, spec metadata.TopicSpec) (err error) {
+	b.create(ctx, []metadata.TopicSpec{spec}, func(_ int, r metadata.CreateResult) { err = r.Err })
+	return err
 }
 
 // ensureOffsetsTopic creates __consumer_offsets when the first group needs it.
@@ -114,7 +110,7 @@ func (b *Broker) ensureOffsetsTopic(ctx context.Context) (*metadata.Topic, error
 	}
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	_, err := b.createTopic(ctx, b.autoSpec(offsetsTopic))
+	err := b.createTopic(ctx, b.autoSpec(offsetsTopic))
 	if t, ok := b.view().img.Topics[offsetsTopic]; ok {
 		return t, nil
 	}
