@@ -107,7 +107,7 @@ func (tr *traffic) consume(ctx context.Context, cl *kgo.Client) {
 		tr.consumed.Add(int64(n))
 		if err := cl.CommitUncommittedOffsets(ctx); err == nil {
 			tr.committed.Add(1)
-		} else if ctx.Err() == nil {
+		} else if ctx.Err() == nil && !tr.restarts.Load() {
 			tr.fail(fmt.Errorf("commit: %w", err))
 		}
 	}
