@@ -1,0 +1,65 @@
+package broker
+
+import (
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// The rules below are about things that this broker does not have. Each is held to being absent cleanly.
+
+// TestF9F12NothingThrottledNothingElsewhere: there are no quotas and no replica selector, so a fetch with a rack is answered
+// here and at once.
+func TestF9F12NothingThrottledNothingElsewhere(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka)
+	c.createTopic("t", 1)
+	c.produce("t", 0, batchOf("a"))
+	req := fetchRequest(12, "t", protocol.TopicID{}, 0, 0)
+	req.Rack = "zone-b"
+	resp := ask[*kmsg.FetchResponse](c, req)
+	p := resp.Topics[0].Partitions[0]
+	if resp.ThrottleMillis != 0 || p.PreferredReadReplica != -1 || len(p.RecordBatches) == 0 {
+		t.Errorf("throttle %d ms, preferred replica %d, %d bytes; want 0, -1 and the record", resp.ThrottleMillis, p.PreferredReadReplica, len(p.RecordBatches))
+	}
+}
+
+// TestA10MetadataSendsNobodyAway: the top-level error of Metadata v13, which would make clients bootstrap again, is not set.
+func TestA10MetadataSendsNobodyAway(t *testing.T) {
+	b := startBroker(t)
+	req := kmsg.NewPtrMetadataRequest()
+	req.Version = 13
+	resp := ask[*kmsg.MetadataResponse](dial(t, b.kafka), req)
+	wantCode(t, "top level", resp.ErrorCode, protocol.CodeNone)
+	if len(resp.Brokers) != 1 || resp.ControllerID != resp.Brokers[0].NodeID {
+		t.Errorf("brokers %v, controller %d: want one, and itself", resp.Brokers, resp.ControllerID)
+	}
+}
+
+// TestM12AndTransactionsAreNotAdvertised: DescribeLogDirs, transactions, ACLs, quotas, KIP-714, KIP-848, share and streams
+// groups are absent from ApiVersions, and asking all the same closes the connection (A3).
+func TestM12AndTransactionsAreNotAdvertised(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka)
+	advertised := map[int16]bool{}
+	for _, k := range ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest()).ApiKeys {
+		advertised[k.ApiKey] = true
+	}
+	for _, req := range []kmsg.Request{
+		kmsg.NewPtrDescribeLogDirsRequest(), kmsg.NewPtrAddPartitionsToTxnRequest(), kmsg.NewPtrAddOffsetsToTxnRequest(),
+		kmsg.NewPtrEndTxnRequest(), kmsg.NewPtrWriteTxnMarkersRequest(), kmsg.NewPtrTxnOffsetCommitRequest(),
+		kmsg.NewPtrDescribeACLsRequest(), kmsg.NewPtrDescribeClientQuotasRequest(), kmsg.NewPtrConsumerGroupHeartbeatRequest(),
+		kmsg.NewPtrConsumerGroupDescribeRequest(), kmsg.NewPtrGetTelemetrySubscriptionsRequest(), kmsg.NewPtrPushTelemetryRequest(),
+		kmsg.NewPtrShareFetchRequest(), kmsg.NewPtrStreamsGroupHeartbeatRequest(),
+	} {
+		if advertised[req.Key()] {
+			t.Errorf("key %d is advertised", req.Key())
+		}
+		away := dial(t, b.kafka)
+		req.SetVersion(req.MaxVersion())
+		away.send(req)
+		away.checkClosed()
+	}
+}
