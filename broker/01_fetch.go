@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -25,7 +26,7 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 	plan := b.sessions.plan(req, v.settings.FetchSessions, now)
 	resp := &protocol.FetchResponse{ErrorCode: plan.code}
 	if plan.code == protocol.CodeNone {
-		f := &fetching{b: b, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
+		f := &fetching{b: b, c: c, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
 		f.run(c.ctx)
 		f.respond(resp)
 	}
@@ -35,6 +36,7 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 // fetching is one Fetch request being served.
 type fetching struct {
 	b        *Broker
+	c        *call
 	v        *view
 	req      *kmsg.FetchRequest
 	plan     fetchPlan
@@ -55,9 +57,25 @@ func (f *fetching) run(ctx context.Context) {
 	if f.stop || wait <= 0 || len(f.plan.targets) == 0 || f.bytes >= minBytes {
 		return
 	}
+	f.letGo()
 	if f.wait(ctx, minBytes-f.bytes, wait) {
 		f.read(ctx, maxBytes)
 	}
+}
+
+// letGo gives the request's frame back before a long wait: thousands of parked consumers must not use up what admits other
+// requests. The names of a session's targets are copies already.
+func (f *fetching) letGo() {
+	if f.plan.session == nil {
+		name, kept := "", ""
+		for _, t := range f.plan.targets {
+			if t.name != name {
+				name, kept = t.name, strings.Clone(t.name)
+			}
+			t.name = kept
+		}
+	}
+	f.c.request.GiveBack()
 }
 
 // wait parks until enough is committed, the deadline or the end of ctx, and returns whether it is worth reading again. A

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/protocol"
@@ -28,7 +29,7 @@ type Handler interface {
 }
 
 // A Request is one request as it came. It and what aliases its Body are valid until done was called and Response.Buffers
-// was written, or longer if retained.
+// was written: longer if retained, shorter if given back.
 type Request struct {
 	Header protocol.Header
 	// Body is what follows the header. An ApiVersions request of an unknown version is passed on like any other: the handler
@@ -38,6 +39,17 @@ type Request struct {
 	Received time.Time
 
 	frame *frame
+	// given is set once the server's own reference to frame was dropped.
+	given atomic.Bool
+}
+
+// GiveBack ends the use of Body before the answer, and returns the budget that its bytes take: a request that waits for
+// something else, as a long poll does, would keep others out. Nothing that aliases Body may be read afterwards. More calls
+// than one do nothing.
+func (r *Request) GiveBack() {
+	if !r.given.Swap(true) {
+		r.frame.release()
+	}
 }
 
 // Retain keeps Body, and the budget that its bytes take, until release is called: a produce that timed out is answered

@@ -25,7 +25,7 @@ func (p *pending) release() {
 	if p.response.Release != nil {
 		p.response.Release()
 	}
-	p.request.frame.release()
+	p.request.GiveBack()
 }
 
 // done takes the response. If it is next in order, it is written: by the reader if that is still in Handle, else by a
