@@ -19,10 +19,15 @@ func (b *Broker) deleteRecords(c *call, req *kmsg.DeleteRecordsRequest) {
 	defer cancel()
 	v := b.view()
 	resp := req.ResponseKind().(*kmsg.DeleteRecordsResponse)
+	seen := make(map[protocol.TopicPartition]bool)
 	for _, t := range req.Topics {
 		out := kmsg.NewDeleteRecordsResponseTopic()
 		out.Topic = t.Topic
 		for _, p := range t.Partitions {
+			if seen[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] {
+				continue // each is a durable write, so a request gets one
+			}
+			seen[protocol.TopicPartition{Topic: t.Topic, Partition: p.Partition}] = true
 			q := kmsg.NewDeleteRecordsResponseTopicPartition()
 			q.Partition = p.Partition
 			low, code := b.deleteRecordsOf(ctx, v, v.img.Topics[t.Topic], t.Topic, p)
