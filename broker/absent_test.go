@@ -63,3 +63,20 @@ func TestM12AndTransactionsAreNotAdvertised(t *testing.T) {
 		away.checkClosed()
 	}
 }
+
+// TestP6P9ProducersWithoutHistory: a producer that the partition does not know may begin anywhere, and never hears
+// UNKNOWN_PRODUCER_ID; what claims to be in a transaction is refused while there are none, and leaves no trace (P3, P6, P9).
+func TestP6P9ProducersWithoutHistory(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka)
+	c.createTopic("t", 1)
+	inTransaction := withProducer(batchOf("x"), 77, 0, 0)
+	inTransaction[22] |= 16
+	wantCode(t, "in a transaction", c.produce("t", 0, resealed(inTransaction)).ErrorCode, protocol.CodeInvalidTxnState)
+	first := c.produce("t", 0, withProducer(batchOf("a"), 77, 3, 41))
+	wantCode(t, "unknown producer at sequence 41", first.ErrorCode, protocol.CodeNone)
+	if first.BaseOffset != 0 {
+		t.Errorf("offset %d, want 0: the refused batch took none", first.BaseOffset)
+	}
+	wantCode(t, "the sequence that follows", c.produce("t", 0, withProducer(batchOf("b"), 77, 3, 42)).ErrorCode, protocol.CodeNone)
+}
