@@ -30,7 +30,8 @@
 //   - S3 From the trim on, slots are judged in order: data is added to the log if its identity, checksums and the digest
 //     of the slot before are right; an end ends the walk; absent: S4. Anything else needs a person and is never a hole.
 //   - S4 An absent slot is claimed by creating a Seal in it. If something is there by now, it is judged (S3). Any Seal
-//     counts, whoever wrote it.
+//     counts, whoever wrote it. A slot MaxWindow or more behind an absent one cannot be (W3): the log has lost an object,
+//     which is reported and never claimed.
 //   - S5 The recovery object, created if absent, is the decision; who finds one adopts it. A claim alone decides
 //     nothing: a sealer that slept through S6 and G2 would win one on a deleted slot.
 //   - S6 One transaction moves SEALING to SEALED with the end; who loses adopts.
