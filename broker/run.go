@@ -180,7 +180,9 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	if cause == nil && failed.Err() == nil {
 		cause = b.stop(ctx)
 	}
-	if err := registered.Unregister(withDeadline(ctx, partStopTimeout)); err != nil {
+	farewell, cancel := context.WithTimeout(context.WithoutCancel(ctx), partStopTimeout)
+	defer cancel()
+	if err := registered.Unregister(farewell); err != nil {
 		b.log.Warn("the broker's liveness key stays until its lease ends", slog.Any("error", err))
 	}
 	stopWork()
@@ -236,13 +238,6 @@ func (b *Broker) watchEtcd(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-}
-
-// withDeadline returns a context that outlives ctx by at most d.
-func withDeadline(ctx context.Context, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d)
-	time.AfterFunc(d, cancel)
-	return ctx
 }
 
 // ignoreEnd drops the error that only says that ctx ended.
