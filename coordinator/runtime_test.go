@@ -212,6 +212,7 @@ func TestQueuedOutputsShareABatch(t *testing.T) {
 	inBubble(t, Options{Workers: 1, BatchBytesMax: 10 * (recordOverhead + 2)}, func(f *fixture) {
 		gate := make(chan struct{})
 		f.runtime.Submit(0, func(*words, time.Time, *Output) { <-gate }, nil)
+		synctest.Wait() // the worker holds the gate alone: all 25 queue behind it
 		for range 25 {
 			f.add("w")
 		}
