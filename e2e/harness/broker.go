@@ -41,16 +41,14 @@ type Settings map[string]string
 // NewBroker starts a broker with empty data and waits until it is ready.
 func NewBroker(t testing.TB, settings Settings) *Broker {
 	t.Helper()
-	b := &Broker{t: t, Addr: FreeAddr(t)}
-	dir := filepath.Join(t.TempDir(), "data")
 	if OnKafka() {
-		b.argv = kafkaArgv(t, dir, b.Addr, settings)
-	} else {
-		b.HTTP = FreeAddr(t)
-		b.argv = []string{binary(t), "--listen", b.Addr, "--advertise", b.Addr, "--http", b.HTTP, "--data-dir", dir}
-		for _, name := range settings.names() {
-			b.argv = append(b.argv, "--kafka", name+"="+settings[name])
-		}
+		return NewKafka(t, settings)
+	}
+	b := &Broker{t: t, Addr: FreeAddr(t), HTTP: FreeAddr(t)}
+	dir := filepath.Join(t.TempDir(), "data")
+	b.argv = []string{binary(t), "--listen", b.Addr, "--advertise", b.Addr, "--http", b.HTTP, "--data-dir", dir}
+	for _, name := range settings.names() {
+		b.argv = append(b.argv, "--kafka", name+"="+settings[name])
 	}
 	b.Start()
 	return b
@@ -113,12 +111,13 @@ func (b *Broker) Kill9() { b.t.Helper(); b.process.Kill9() }
 // Terminate asks the broker to end and fails the test if it does not do so cleanly and soon.
 func (b *Broker) Terminate() time.Duration {
 	b.t.Helper()
+	onKafka := b.HTTP == ""
 	limit := stopLimit
-	if OnKafka() {
+	if onKafka {
 		limit = 2 * exitLimit
 	}
 	took := b.process.Terminate(limit)
-	if code := b.process.ExitCode(); code != 0 && !OnKafka() {
+	if code := b.process.ExitCode(); code != 0 && !onKafka {
 		b.t.Errorf("broker exited with status %d after SIGTERM", code)
 	}
 	return took

@@ -1,0 +1,16 @@
+package harness
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// NewKafka starts a real Apache Kafka of one node with empty data and waits until it is ready, whatever the broker under
+// test is.
+func NewKafka(t testing.TB, settings Settings) *Broker {
+	t.Helper()
+	b := &Broker{t: t, Addr: FreeAddr(t)}
+	b.argv = kafkaArgv(t, filepath.Join(t.TempDir(), "data"), b.Addr, settings)
+	b.Start()
+	return b
+}
