@@ -1,4 +1,4 @@
-package miniotest
+package proctest
 
 import (
 	"os"
@@ -7,6 +7,7 @@ import (
 )
 
 func TestPinned(t *testing.T) {
+	const module = "github.com/minio/minio"
 	for _, c := range []struct{ name, text, want string }{
 		{"in a block", "tool (\n\tgithub.com/minio/minio\n)\nrequire (\n\tgithub.com/minio/minio-go/v7 v7.0.1\n\tgithub.com/minio/minio v0.0.0-1 // indirect\n)\n", "v0.0.0-1"},
 		{"alone", "require github.com/minio/minio v0.0.0-2\n", "v0.0.0-2"},
@@ -17,25 +18,10 @@ func TestPinned(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.text), 0o666); err != nil {
 				t.Fatal(err)
 			}
-			got, err := pinned(file)
+			got, err := pinned(file, module)
 			if got != c.want || (err != nil) != (c.want == "") {
 				t.Errorf("got %q, error %v; want %q", got, err, c.want)
 			}
 		})
 	}
-}
-
-func TestServer(t *testing.T) {
-	s := Start(t)
-	first := s.process
-	s.Pause()
-	s.Resume()
-	s.Restart()
-	select {
-	case <-first.exited:
-	default:
-		t.Error("the first process lives on after a restart")
-	}
-	s.Stop()
-	s.Stop()
 }

@@ -1,4 +1,4 @@
-package miniotest
+package proctest
 
 import (
 	"os/exec"

@@ -1,4 +1,4 @@
-package miniotest
+package proctest
 
 import (
 	"errors"
@@ -9,18 +9,38 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"testing"
 )
 
-const minioPackage = "github.com/minio/minio"
+// A Tool is a server that a module below internal/tools pins.
+type Tool struct {
+	Name    string // of the binary
+	Package string // its main package
+	Module  string // that has the package
+	Folder  string // of the pinning go.mod, below internal/tools; "" for internal/tools itself
+}
 
-// build returns the path of the binary that internal/tools pins, building it if it is not in the user's cache. A file
-// lock makes other test processes wait for the first one's.
-func build() (binary string, err error) {
+// Build returns the path of the tool's binary, building it if it is not in the user's cache. A file lock makes other test
+// processes wait for the first one's.
+func (tool Tool) Build(t testing.TB) (binary string) {
+	t.Helper()
+	if testing.Short() {
+		t.Skipf("needs a built %s: skipped with -short", tool.Name)
+	}
+	binary, err := tool.build()
+	if err != nil {
+		t.Fatalf("build %s: %v", tool.Name, err)
+	}
+	return binary
+}
+
+func (tool Tool) build() (binary string, err error) {
 	tools, err := toolsFolder()
 	if err != nil {
 		return "", err
 	}
-	version, err := pinned(filepath.Join(tools, "go.mod"))
+	tools = filepath.Join(tools, tool.Folder)
+	version, err := pinned(filepath.Join(tools, "go.mod"), tool.Module)
 	if err != nil {
 		return "", err
 	}
@@ -32,7 +52,7 @@ func build() (binary string, err error) {
 	if err := os.MkdirAll(folder, 0o777); err != nil {
 		return "", err
 	}
-	binary = filepath.Join(folder, "minio-"+version)
+	binary = filepath.Join(folder, tool.Name+"-"+version)
 	if _, err := os.Stat(binary); err == nil {
 		return binary, nil
 	}
@@ -45,11 +65,11 @@ func build() (binary string, err error) {
 		return binary, nil
 	}
 	partial := binary + ".partial"
-	cmd := exec.Command("go", "build", "-o", partial, minioPackage)
+	cmd := exec.Command("go", "build", "-o", partial, tool.Package)
 	cmd.Dir = tools
 	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=readonly -buildvcs=false", "GOWORK=off")
 	if output, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build %s: %w\n%s", minioPackage, err, output)
+		return "", fmt.Errorf("go build %s: %w\n%s", tool.Package, err, output)
 	}
 	return binary, os.Rename(partial, binary) // so that a name always stands for a whole binary
 }
@@ -73,19 +93,19 @@ func toolsFolder() (string, error) {
 	}
 }
 
-// pinned returns the version of minio in a go.mod file.
-func pinned(file string) (string, error) {
+// pinned returns the version of a module in a go.mod file.
+func pinned(file, module string) (string, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(strings.TrimPrefix(strings.TrimSpace(line), "require "))
-		if len(fields) >= 2 && fields[0] == minioPackage && strings.HasPrefix(fields[1], "v") {
+		if len(fields) >= 2 && fields[0] == module && strings.HasPrefix(fields[1], "v") {
 			return fields[1], nil
 		}
 	}
-	return "", fmt.Errorf("%s does not require %s", file, minioPackage)
+	return "", fmt.Errorf("%s does not require %s", file, module)
 }
 
 func lock(file string) (unlock func() error, err error) {
