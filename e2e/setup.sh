@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what the end-to-end tests need beside Go: kcat, a JDK (17 or newer) and Maven. Debian and Ubuntu only;
+# Installs what the end-to-end tests need beside Go: kcat, a JDK (17 or newer), Maven and PostgreSQL. Debian and Ubuntu only;
 # elsewhere it says what is missing.
 set -eu
 
@@ -7,6 +7,9 @@ missing=""
 command -v kcat >/dev/null 2>&1 || missing="$missing kcat"
 command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
 command -v mvn >/dev/null 2>&1 || missing="$missing maven"
+# Debian keeps PostgreSQL's server programs out of PATH.
+set -- /usr/lib/postgresql/*/bin/initdb
+[ -e "$1" ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then

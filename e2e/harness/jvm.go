@@ -10,50 +10,68 @@ import (
 	"time"
 )
 
-// kafkaVersion is that of jvm/pom.xml. It names the cache folder.
-const kafkaVersion = "4.3.1"
+// These versions are those of jvm/pom.xml. They name the cache folders.
+const (
+	kafkaVersion    = "4.3.1"
+	debeziumVersion = "3.6.1.Final"
+)
 
-// fetchJars fills the cache folder from Maven Central: lib/ is the class path, plugins/ is for Connect's plugin.path.
-// It works in a folder of its own and moves it into place, so a half-filled cache is never seen.
-var fetchJars = sync.OnceValues(func() (string, error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return "", err
-	}
-	cache, err := cacheDir()
-	if err != nil {
-		return "", err
-	}
-	dir := filepath.Join(cache, "kafka-"+kafkaVersion)
-	if _, err := os.Stat(dir); err == nil {
-		return dir, nil
-	}
-	tmp, err := os.MkdirTemp(cache, "kafka-partial-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(tmp)
-	pom := filepath.Join(root, "jvm", "pom.xml")
-	for _, args := range [][]string{
-		{"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=" + filepath.Join(tmp, "lib")},
-		{"-Pplugin", "dependency:copy", "-DoutputDirectory=" + filepath.Join(tmp, "plugins", "file")},
-	} {
-		if _, err := TryRun(20*time.Minute, "", append([]string{"mvn", "-B", "-q", "-f", pom}, args...)...); err != nil {
+// Each fetcher fills its folder of the cache: lib/ is the class path of everything, plugins/ is for Connect's plugin.path.
+var (
+	fetchJars = fetcher("kafka-"+kafkaVersion, func(dir string) [][]string {
+		return [][]string{
+			{"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory=" + filepath.Join(dir, "lib")},
+			{"-Pplugin", "dependency:copy", "-DoutputDirectory=" + filepath.Join(dir, "plugins", "file")},
+		}
+	})
+	fetchDebezium = fetcher("debezium-"+debeziumVersion, func(dir string) [][]string {
+		return [][]string{{"-Pdebezium", "dependency:unpack", "-DoutputDirectory=" + filepath.Join(dir, "plugins")}}
+	})
+	fetchMirror = fetcher("mirror-"+kafkaVersion, func(dir string) [][]string {
+		return [][]string{{"-Pmirror", "dependency:copy", "-DoutputDirectory=" + filepath.Join(dir, "lib")}}
+	})
+)
+
+// fetcher fills a cache folder from Maven Central, once. It works in a folder of its own and moves it into place, so a
+// half-filled cache is never seen.
+func fetcher(name string, goals func(dir string) [][]string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		root, err := moduleRoot()
+		if err != nil {
 			return "", err
 		}
-	}
-	if err := os.Rename(tmp, dir); err != nil && !os.IsExist(err) {
-		if _, statErr := os.Stat(dir); statErr != nil {
-			return "", fmt.Errorf("move the class path into place: %w", err)
+		cache, err := cacheDir()
+		if err != nil {
+			return "", err
 		}
-	}
-	return dir, nil
-})
+		dir := filepath.Join(cache, name)
+		if _, err := os.Stat(dir); err == nil {
+			return dir, nil
+		}
+		tmp, err := os.MkdirTemp(cache, name+"-partial-")
+		if err != nil {
+			return "", err
+		}
+		defer os.RemoveAll(tmp)
+		pom := filepath.Join(root, "jvm", "pom.xml")
+		for _, args := range goals(tmp) {
+			if _, err := TryRun(20*time.Minute, "", append([]string{"mvn", "-B", "-q", "-f", pom}, args...)...); err != nil {
+				return "", err
+			}
+		}
+		if err := os.Rename(tmp, dir); err != nil && !os.IsExist(err) {
+			if _, statErr := os.Stat(dir); statErr != nil {
+				return "", fmt.Errorf("move %s into place: %w", name, err)
+			}
+		}
+		return dir, nil
+	})
+}
 
-// jars returns the cache folder.
-func jars(t testing.TB) string {
+// cached returns the folder of a fetcher.
+func cached(t testing.TB, fetch func() (string, error)) string {
 	t.Helper()
-	dir, err := fetchJars()
+	dir, err := fetch()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +81,12 @@ func jars(t testing.TB) string {
 // Java returns the command line that runs a class of Kafka's with a heap of heapMB.
 func Java(t testing.TB, heapMB int, class string, args ...string) []string {
 	t.Helper()
+	return javaOn(t, filepath.Join(cached(t, fetchJars), "lib", "*"), heapMB, class, args...)
+}
+
+// javaOn is Java with a class path.
+func javaOn(t testing.TB, classPath string, heapMB int, class string, args ...string) []string {
+	t.Helper()
 	root, err := moduleRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -70,12 +94,25 @@ func Java(t testing.TB, heapMB int, class string, args ...string) []string {
 	return append([]string{
 		"java", fmt.Sprintf("-Xmx%dm", heapMB), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto",
 		"-Dlog4j2.configurationFile=" + filepath.Join(root, "jvm", "log4j2.yaml"),
-		"-cp", filepath.Join(jars(t), "lib", "*"), class,
+		"-cp", classPath, class,
 	}, args...)
 }
 
 // PluginPath is a Connect plugin.path that holds the file connectors.
-func PluginPath(t testing.TB) string { t.Helper(); return filepath.Join(jars(t), "plugins") }
+func PluginPath(t testing.TB) string { t.Helper(); return filepath.Join(cached(t, fetchJars), "plugins") }
+
+// DebeziumPath is a plugin.path that holds Debezium's connector for PostgreSQL.
+func DebeziumPath(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(cached(t, fetchDebezium), "plugins")
+}
+
+// MirrorJava is Java with the classes of MirrorMaker.
+func MirrorJava(t testing.TB, heapMB int, class string, args ...string) []string {
+	t.Helper()
+	jars := []string{filepath.Join(cached(t, fetchJars), "lib", "*"), filepath.Join(cached(t, fetchMirror), "lib", "*")}
+	return javaOn(t, strings.Join(jars, string(os.PathListSeparator)), heapMB, class, args...)
+}
 
 // WriteFile writes a file into a folder of the test's own and returns its path.
 func WriteFile(t testing.TB, name, content string) string {

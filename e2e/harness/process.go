@@ -36,14 +36,20 @@ type Process struct {
 // Start runs argv in the background. Both output streams go to one file.
 func Start(t testing.TB, name string, argv ...string) *Process {
 	t.Helper()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.SysProcAttr = dieWithParent()
+	return startCommand(t, name, cmd)
+}
+
+// startCommand is Start for a command that is more than its words.
+func startCommand(t testing.TB, name string, cmd *exec.Cmd) *Process {
+	t.Helper()
 	log := filepath.Join(t.TempDir(), fmt.Sprintf("%s-%d.log", name, logNumber.Add(1)))
 	out, err := os.Create(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = dieWithParent()
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
@@ -82,9 +88,15 @@ func (p *Process) Kill9() {
 // Terminate sends SIGTERM, waits at most limit, and returns how long the process took.
 func (p *Process) Terminate(limit time.Duration) time.Duration {
 	p.t.Helper()
+	return p.Signal(syscall.SIGTERM, limit)
+}
+
+// Signal is Terminate with another signal.
+func (p *Process) Signal(signal os.Signal, limit time.Duration) time.Duration {
+	p.t.Helper()
 	start := time.Now()
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		p.t.Fatalf("terminate %s: %v", p.name, err)
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.t.Fatalf("%v to %s: %v", signal, p.name, err)
 	}
 	p.wait(limit)
 	return time.Since(start)
