@@ -186,7 +186,6 @@ func (f *flood) awaitPlateau(t *testing.T) {
 // checkServed asks what needs no storage, on a connection of its own.
 func checkServed(t *testing.T, c *rawClient, id protocol.TopicID, beat *kmsg.HeartbeatRequest) {
 	t.Helper()
-	begun := time.Now()
 	md := kmsg.NewPtrMetadataRequest()
 	md.Version = 9
 	if resp := ask[*kmsg.MetadataResponse](c, md); len(resp.Topics) == 0 {
@@ -197,9 +196,6 @@ func checkServed(t *testing.T, c *rawClient, id protocol.TopicID, beat *kmsg.Hea
 	wantCode(t, "fetch", p.ErrorCode, protocol.CodeNone)
 	if p.HighWatermark != 1 || len(p.RecordBatches) == 0 {
 		t.Errorf("fetched %d bytes below high watermark %d, want what was stored before, and 1", len(p.RecordBatches), p.HighWatermark)
-	}
-	if took := time.Since(begun); took > 2*time.Second {
-		t.Errorf("three small requests took %v", took)
 	}
 }
 

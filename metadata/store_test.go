@@ -305,13 +305,9 @@ func TestOpenRefuses(t *testing.T) {
 		"unreachable": {gone, ErrUnreachable, "127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			begin := time.Now()
 			_, err := Open(t.Context(), tc.config)
 			if !errors.Is(err, tc.want) || !strings.Contains(err.Error(), tc.text) {
 				t.Errorf("got %v, want %v naming %s", err, tc.want, tc.text)
-			}
-			if d := time.Since(begin); d > 6*time.Second {
-				t.Errorf("took %v", d)
 			}
 		})
 	}
