@@ -48,9 +48,17 @@ func Hedge(first, second Store, o HedgeOptions) Store {
 }
 
 func (h *hedged) Put(ctx context.Context, key string, body []byte) error {
+	return h.racePut(ctx, func(ctx context.Context, s Store) error { return s.Put(ctx, key, body) })
+}
+
+func (h *hedged) PutBody(ctx context.Context, key string, body Body) error {
+	return h.racePut(ctx, func(ctx context.Context, s Store) error { return PutBody(ctx, s, key, body) })
+}
+
+func (h *hedged) racePut(ctx context.Context, put func(context.Context, Store) error) error {
 	first, second, ran := h.race(ctx, &h.put, settledPut,
-		func(ctx context.Context) error { return h.first.Put(ctx, key, body) },
-		func(ctx context.Context) error { return h.second.Put(ctx, key, body) })
+		func(ctx context.Context) error { return put(ctx, h.first) },
+		func(ctx context.Context) error { return put(ctx, h.second) })
 	if !ran {
 		return first
 	}

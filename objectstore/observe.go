@@ -103,6 +103,13 @@ func (o *observed) Put(ctx context.Context, key string, body []byte) error {
 	return err
 }
 
+func (o *observed) PutBody(ctx context.Context, key string, body Body) error {
+	end := o.put.begin()
+	err := PutBody(ctx, o.Store, key, body)
+	end(int(body.Size), err)
+	return err
+}
+
 func (o *observed) Get(ctx context.Context, key string) ([]byte, error) {
 	end := o.get.begin()
 	body, err := o.Store.Get(ctx, key)

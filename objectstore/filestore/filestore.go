@@ -40,7 +40,7 @@ type Store struct {
 	folders map[string]struct{}
 }
 
-var _ objectstore.Store = (*Store)(nil)
+var _ objectstore.BodyStore = (*Store)(nil)
 
 // foldersMax bounds the memory of known folders, at about 100 bytes each.
 const foldersMax = 8192
@@ -67,6 +67,11 @@ func (s *Store) Close() error { return s.scratch.close() }
 
 // Put implements objectstore.Store.
 func (s *Store) Put(ctx context.Context, key string, body []byte) error {
+	return s.PutBody(ctx, key, objectstore.Body{Pieces: [][]byte{body}})
+}
+
+// PutBody implements objectstore.BodyStore. The checksum is of no use here: nothing lies between.
+func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) error {
 	name, err := s.file(key)
 	if err != nil {
 		return fmt.Errorf("put: %w", err)
@@ -77,13 +82,13 @@ func (s *Store) Put(ctx context.Context, key string, body []byte) error {
 	if err := s.check(); err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
-	if err := s.create(name, body); err != nil {
+	if err := s.create(name, body.Pieces); err != nil {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
 	return nil
 }
 
-func (s *Store) create(name string, body []byte) error {
+func (s *Store) create(name string, body [][]byte) error {
 	folder := filepath.Dir(name)
 	if err := s.ensureFolder(folder); err != nil {
 		return err
@@ -117,14 +122,16 @@ func (s *Store) conflict(folder string) error {
 	return objectstore.ErrConflict
 }
 
-func (s *Store) write(temp string, body []byte) error {
+func (s *Store) write(temp string, body [][]byte) error {
 	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if err != nil {
 		return classify(err)
 	}
-	if _, err := f.Write(body); err != nil {
-		_ = f.Close() // the file is given up
-		return classify(err)
+	for _, piece := range body {
+		if _, err := f.Write(piece); err != nil {
+			_ = f.Close() // the file is given up
+			return classify(err)
+		}
 	}
 	if err := s.sync(f); err != nil {
 		_ = f.Close() // the file is given up

@@ -6,17 +6,21 @@ import (
 	"errors"
 	"hash/crc32"
 	"io"
+	"net"
+	"net/http"
 	"sync"
+
+	"github.com/tidemill/tidemill/objectstore"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// crc32c returns the checksum of body as the service wants it: base64 of the big-endian value.
-func crc32c(body []byte) string {
-	var sum [4]byte
-	binary.BigEndian.PutUint32(sum[:], crc32.Checksum(body, castagnoli))
-	return base64.StdEncoding.EncodeToString(sum[:])
+// checksumText returns a CRC-32C as the service wants it: base64 of the big-endian value.
+func checksumText(crc uint32) string {
+	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, crc))
 }
+
+func crc32c(body []byte) uint32 { return crc32.Checksum(body, castagnoli) }
 
 var errDetached = errors.New("request has ended")
 
@@ -26,27 +30,65 @@ type bodyReader struct {
 	size int64
 
 	mu   sync.Mutex
-	body []byte // guarded by mu; nil once detached
-	off  int64  // guarded by mu
-	done bool   // guarded by mu
+	body [][]byte // guarded by mu; nil once detached
+	off  int64    // guarded by mu
+	done bool     // guarded by mu
 }
 
-func newBodyReader(body []byte) *bodyReader {
-	return &bodyReader{body: body, size: int64(len(body))}
+func newBodyReader(body objectstore.Body) *bodyReader {
+	return &bodyReader{body: body.Pieces, size: body.Size}
 }
 
+// restLocked returns the first piece with bytes from off on, less what lies before off, and the pieces behind it.
+func (r *bodyReader) restLocked() (first []byte, others [][]byte) {
+	skip := r.off
+	for i, p := range r.body {
+		if n := int64(len(p)); skip < n {
+			return p[skip:], r.body[i+1:]
+		}
+		skip -= int64(len(p))
+	}
+	return nil, nil
+}
+
+// Read implements io.Reader for whoever encrypts or hashes the body on its way.
 func (r *bodyReader) Read(p []byte) (int, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.done {
 		return 0, errDetached
 	}
-	if r.off >= r.size {
+	first, others := r.restLocked()
+	if first == nil {
 		return 0, io.EOF
 	}
-	n := copy(p, r.body[r.off:])
+	n := copy(p, first)
+	for _, piece := range others {
+		n += copy(p[n:], piece)
+		if n == len(p) {
+			break
+		}
+	}
 	r.off += int64(n)
 	return n, nil
+}
+
+// WriteTo implements io.WriterTo. To a TCP connection the pieces go from where they lie. It holds up detach until the
+// write has ended, which is at the latest when the transport closes the connection of a request that was given up.
+func (r *bodyReader) WriteTo(w io.Writer) (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.done {
+		return 0, errDetached
+	}
+	first, others := r.restLocked()
+	if first == nil {
+		return 0, nil
+	}
+	rest := append(net.Buffers{first}, others...) // WriteTo consumes it
+	n, err := rest.WriteTo(w)
+	r.off += n
+	return n, err
 }
 
 // Seek implements io.Seeker, which the client uses to learn the length and to hash before it sends.
@@ -66,9 +108,42 @@ func (r *bodyReader) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
+// Close implements io.Closer for the transport; the body is the caller's.
+func (r *bodyReader) Close() error { return nil }
+
 // detach lets go of the caller's bytes.
 func (r *bodyReader) detach() {
 	r.mu.Lock()
 	r.body, r.done = nil, true
 	r.mu.Unlock()
+}
+
+// bodyKey is where the context of a Put carries its bodyReader past the SDK, which wraps bodies.
+type bodyKey struct{}
+
+// A sender sends requests with the bodies that their contexts carry.
+type sender struct{ http.Client }
+
+// Do implements s3.HTTPClient.
+func (s *sender) Do(r *http.Request) (*http.Response, error) {
+	if body, ok := r.Context().Value(bodyKey{}).(*bodyReader); ok && r.Body != nil && r.Body != http.NoBody {
+		r.Body = body
+	}
+	return s.Client.Do(r)
+}
+
+// A conn takes bodies without the copy through a buffer that a net.TCPConn makes.
+type conn struct{ *net.TCPConn }
+
+// ReadFrom implements io.ReaderFrom, which net/http uses to send a body without encryption: it comes limited to its
+// length.
+func (c conn) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if body, ok := l.R.(*bodyReader); ok {
+			n, err := body.WriteTo(c.TCPConn)
+			l.N -= n
+			return n, err
+		}
+	}
+	return c.TCPConn.ReadFrom(r)
 }

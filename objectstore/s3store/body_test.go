@@ -1,18 +1,36 @@
 package s3store
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"testing"
 	"testing/iotest"
+
+	"github.com/tidemill/tidemill/objectstore"
 )
 
 func TestBodyReader(t *testing.T) {
 	body := []byte("a body of some length")
-	if err := iotest.TestReader(newBodyReader(body), body); err != nil {
+	pieces := [][]byte{body[:6], body[6:7], body[7:]}
+	of := func() *bodyReader {
+		return newBodyReader(objectstore.Body{Pieces: pieces, Size: int64(len(body))})
+	}
+	if err := iotest.TestReader(of(), body); err != nil {
 		t.Error(err)
 	}
-	r := newBodyReader(body)
+	for off := range len(body) + 1 {
+		r := of()
+		var got bytes.Buffer
+		_, _ = r.Seek(int64(off), io.SeekStart)
+		if n, err := r.WriteTo(&got); n != int64(len(body)-off) || err != nil || got.String() != string(body[off:]) {
+			t.Errorf("from %d: wrote %q, %d bytes, error %v", off, got.String(), n, err)
+		}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+			t.Errorf("read behind what was written: got %d bytes, error %v", n, err)
+		}
+	}
+	r := of()
 	p := make([]byte, 4)
 	if _, err := io.ReadFull(r, p); err != nil || string(p) != "a bo" {
 		t.Errorf("read: got %q, error %v", p, err)
@@ -20,5 +38,8 @@ func TestBodyReader(t *testing.T) {
 	r.detach()
 	if n, err := r.Read(p); n != 0 || !errors.Is(err, errDetached) {
 		t.Errorf("read after detach: got %d bytes, error %v; want %v", n, err, errDetached)
+	}
+	if n, err := r.WriteTo(io.Discard); n != 0 || !errors.Is(err, errDetached) {
+		t.Errorf("write after detach: wrote %d bytes, error %v; want %v", n, err, errDetached)
 	}
 }

@@ -99,6 +99,8 @@ func testOutage(t *testing.T, m *miniotest.Server) {
 	}
 	m.Pause()
 	wantOnly(t, impatient.Put(t.Context(), "paused", body), objectstore.ErrAmbiguous)
+	// More than a connection's buffers hold: the attempt hangs while it writes.
+	wantOnly(t, impatient.Put(t.Context(), "paused large", make([]byte, 32<<20)), objectstore.ErrAmbiguous)
 	m.Resume()
 	settle("paused")
 

@@ -110,14 +110,14 @@ type connection struct {
 func connect(c Config, loaded aws.Config) *connection {
 	transport := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           dial,
 		TLSHandshakeTimeout:   3 * time.Second,
 		ResponseHeaderTimeout: max(c.PutTimeout, c.ReadTimeout),
 		MaxIdleConns:          512,
 		MaxIdleConnsPerHost:   256, // all slots and reads in flight at a busy time; the default of 2 would reconnect
 		MaxConnsPerHost:       512,
 		IdleConnTimeout:       30 * time.Second, // below what services allow, lest a Put meets a closing connection
-		WriteBufferSize:       256 << 10,        // a slot in tens of writes rather than in thousands
+		WriteBufferSize:       8 << 10,          // for headers: see conn
 		ReadBufferSize:        64 << 10,
 		DisableCompression:    true,
 	}
@@ -128,7 +128,7 @@ func connect(c Config, loaded aws.Config) *connection {
 			}
 			o.UsePathStyle = c.PathStyle
 			o.Retryer = retryer
-			o.HTTPClient = &http.Client{Transport: transport, Timeout: timeout, CheckRedirect: keepRedirect}
+			o.HTTPClient = &sender{http.Client{Transport: transport, Timeout: timeout, CheckRedirect: keepRedirect}}
 			o.ContinueHeaderThresholdBytes = -1 // a round trip for each slot, to learn what is nearly always "go on"
 			o.DisableLogOutputChecksumValidationSkipped = true
 		})
@@ -138,6 +138,15 @@ func connect(c Config, loaded aws.Config) *connection {
 		once:      client(c.PutTimeout, aws.NopRetryer{}),
 		retried:   client(c.ReadTimeout, retry.NewStandard()),
 	}
+}
+
+func dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}
+	c, err := d.DialContext(ctx, network, addr)
+	if tcp, ok := c.(*net.TCPConn); ok {
+		return conn{tcp}, nil
+	}
+	return c, err
 }
 
 // keepRedirect returns a redirect as the answer: its signature would not fit elsewhere, and it means a wrong region.
@@ -216,7 +225,7 @@ func (s *Store) refusesWrongChecksum(ctx context.Context) (bool, error) {
 	for range checksumAttempts {
 		_, err = s.conn.once.PutObject(ctx, &s3.PutObjectInput{
 			Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key), IfNoneMatch: aws.String("*"),
-			Body: strings.NewReader("these bytes"), ChecksumCRC32C: aws.String(crc32c([]byte("other bytes"))),
+			Body: strings.NewReader("these bytes"), ChecksumCRC32C: aws.String(checksumText(crc32c([]byte("other bytes")))),
 		}, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
 		status, _ := answer(err)
 		switch {

@@ -41,7 +41,7 @@ type Store struct {
 	checksums Checksums
 }
 
-var _ objectstore.Store = (*Store)(nil)
+var _ objectstore.BodyStore = (*Store)(nil)
 
 // Second returns a Store of the same objects on connections of its own, for objectstore.Hedge. Close it too.
 func (s *Store) Second() *Store {
@@ -66,18 +66,24 @@ func (s *Store) Close() error {
 
 // Put implements objectstore.Store.
 func (s *Store) Put(ctx context.Context, key string, body []byte) error {
+	return s.PutBody(ctx, key, objectstore.Body{Pieces: [][]byte{body}, Size: int64(len(body)), CRC32C: crc32c(body)})
+}
+
+// PutBody implements objectstore.BodyStore.
+func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) error {
 	ended := ctx
 	ctx, cancel := context.WithTimeout(ctx, s.config.PutTimeout)
 	defer cancel()
 	reader := newBodyReader(body)
 	defer reader.detach()
+	ctx = context.WithValue(ctx, bodyKey{}, reader)
 	input := &s3.PutObjectInput{
 		Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key),
-		Body: reader, ContentLength: aws.Int64(int64(len(body))), IfNoneMatch: aws.String("*"),
+		Body: reader, ContentLength: &body.Size, IfNoneMatch: aws.String("*"),
 	}
 	options := []func(*s3.Options){}
 	if s.checksums == Header {
-		input.ChecksumCRC32C = aws.String(crc32c(body))
+		input.ChecksumCRC32C = aws.String(checksumText(body.CRC32C))
 		options = append(options, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
 	}
 	if _, err := s.conn.once.PutObject(ctx, input, options...); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"slices"
 	"strings"
 	"sync"
@@ -24,6 +25,7 @@ var cases = []struct {
 	{"body may be reused after put", testReuse},
 	{"results belong to the caller", testResultOwned},
 	{"empty body", testEmpty},
+	{"body in pieces", testPieces},
 	{"8 MiB body", testLarge},
 	{"absent object", testAbsent},
 	{"read at is exact", testReadAt},
@@ -107,6 +109,30 @@ func testReuse(e *env) {
 		}
 		clear(body)
 		e.wantBody(name, want)
+	}
+}
+
+func testPieces(e *env) {
+	sum := func(b []byte) uint32 { return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)) }
+	many := make([][]byte, 1500) // more than one writev takes
+	for i := range many {
+		many[i] = bytes.Repeat([]byte{byte(i)}, i%700+1)
+	}
+	for name, pieces := range map[string][][]byte{"one": {[]byte("whole")}, "many": many, "large": {make([]byte, 3<<20), []byte("end")}, "none": nil} {
+		whole := bytes.Join(pieces, nil)
+		again := slices.Clone(pieces)
+		body := objectstore.Body{Pieces: again, Size: int64(len(whole)), CRC32C: sum(whole)}
+		if err := objectstore.PutBody(e.ctx(), e.store, e.key(name), body); err != nil {
+			e.Fatalf("put %s: %v", name, err)
+		}
+		e.wantErr("put again", objectstore.PutBody(e.ctx(), e.store, e.key(name), body), objectstore.ErrConflict)
+		for i, p := range pieces { // pieces belong to the caller again
+			if len(p) > 0 && &p[0] != &again[i][0] {
+				e.Fatalf("put %s changed the slice of pieces", name)
+			}
+			clear(p)
+		}
+		e.wantBody(name, whole)
 	}
 }
 

@@ -73,6 +73,11 @@ type closing struct {
 	drivers []io.Closer
 }
 
+// PutBody implements objectstore.BodyStore.
+func (c closing) PutBody(ctx context.Context, key string, body objectstore.Body) error {
+	return objectstore.PutBody(ctx, c.Store, key, body)
+}
+
 func (c closing) Close() error {
 	var errs []error
 	for _, d := range c.drivers {
