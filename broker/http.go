@@ -17,6 +17,9 @@ var (
 	errStalled    = errors.New("storage is stalled: the oldest write is not durable for more than 5 s")
 )
 
+// etcdSilenceMax is longer than any pause between two answers of an etcd that is well: the lease is refreshed each 3 s or so.
+const etcdSilenceMax = 10 * time.Second
+
 // httpHandler serves operators: metrics, liveness, readiness and profiles.
 func (b *Broker) httpHandler() http.Handler {
 	mux := http.NewServeMux()
@@ -25,6 +28,11 @@ func (b *Broker) httpHandler() http.Handler {
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if err := b.ready(); err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		if silent := b.meta.Silence(); silent > etcdSilenceMax {
+			// Nothing that clients do all day needs etcd, so the broker stays ready.
+			fmt.Fprintf(w, "ok, but etcd has not answered for %v\n", silent.Round(time.Second))
 			return
 		}
 		fmt.Fprintln(w, "ok")

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/metadata/etcdembed"
 	"github.com/tidemill/tidemill/objectstore"
@@ -77,6 +79,9 @@ func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
 	}
 	closing.add("metadata", meta.Close)
 	b.meta = meta
+	b.reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tidemill_metadata_silent_seconds", Help: "Time since etcd last answered; a few seconds while it is well.",
+	}, func() float64 { return meta.Silence().Seconds() }))
 	return closing, nil
 }
 

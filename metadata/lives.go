@@ -128,11 +128,18 @@ func (s *Store) Load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
 }
 
 func (s *Store) load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
+	st, _, err := s.loadAt(ctx, l)
+	return st, err
+}
+
+// loadAt is load, and tells the revision that etcd was at.
+func (s *Store) loadAt(ctx context.Context, l wal.Life) (st wal.StreamState, revision int64, err error) {
 	r, err := s.read(ctx, "load life "+l.String(), s.gets(l)...)
 	if err != nil {
-		return wal.StreamState{}, err
+		return wal.StreamState{}, 0, err
 	}
-	return s.stream(l, kvAt(r, 0), kvAt(r, 1))
+	st, err = s.stream(l, kvAt(r, 0), kvAt(r, 1))
+	return st, r.Header.Revision, err
 }
 
 // BeginSeal implements wal.Registry (S2). SEALING is never undone.

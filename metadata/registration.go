@@ -69,10 +69,17 @@ func (r *Registration) leaseID() clientv3.LeaseID {
 // keep refreshes the lease, and announces again whenever it was lost.
 func (r *Registration) keep(ctx context.Context) {
 	defer close(r.done)
+	var judged int64 // the revision at which the life was last seen to be OPEN
 	for ctx.Err() == nil {
 		if alive, err := r.store.client.KeepAlive(ctx, r.leaseID()); err == nil {
-			for range alive {
-				if r.ended(ctx) {
+			for answer := range alive {
+				r.store.heard()
+				r.store.refreshed.Store(&refreshed{revision: answer.Revision, at: time.Now()})
+				if answer.Revision <= judged {
+					continue // nobody has written to etcd since
+				}
+				var over bool
+				if over, judged = r.ended(ctx); over {
 					close(r.fenced)
 					return
 				}
@@ -100,13 +107,17 @@ func (r *Registration) keep(ctx context.Context) {
 	}
 }
 
-// ended reports whether etcd says that the life is not OPEN any more. It is asked whenever the lease is refreshed, a few
-// times per LeaseTTL: a life that writes nothing meets no foreign slot, and would else serve stale reads for ever.
-func (r *Registration) ended(ctx context.Context) bool {
+// ended reports whether etcd says that the life is not OPEN any more, and as of which revision, 0 if unknown. It is asked
+// when the lease was refreshed, a few times per LeaseTTL, and something was written to etcd meanwhile: a life that writes
+// nothing meets no foreign slot, and would else serve stale reads for ever.
+func (r *Registration) ended(ctx context.Context) (over bool, revision int64) {
 	ctx, cancel := r.store.bound(ctx)
 	defer cancel()
-	st, err := r.store.load(ctx, r.life)
-	return err == nil && st.Phase != wal.PhaseOpen
+	st, revision, err := r.store.loadAt(ctx, r.life)
+	if err != nil {
+		return false, 0
+	}
+	return st.Phase != wal.PhaseOpen, revision
 }
 
 // announce puts the key under a new lease if the life is OPEN.

@@ -55,6 +55,12 @@ type Config struct {
 	wrapKV        func(kvAPI) kvAPI
 }
 
+// refreshed says which revision etcd was at when a lease was refreshed, which costs it no read.
+type refreshed struct {
+	revision int64
+	at       time.Time
+}
+
 // kvAPI is what transactions need of clientv3.KV; tests put faults in between.
 type kvAPI interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
@@ -69,6 +75,11 @@ type Store struct {
 	client *clientv3.Client
 	kv     kvAPI
 	image  atomic.Pointer[Image]
+	opened time.Time
+	// heardAt is when etcd answered last, as time since opened.
+	heardAt atomic.Int64
+	// refreshed is the last answer to a lease's refresh.
+	refreshed atomic.Pointer[refreshed]
 
 	stop    context.CancelFunc
 	ctx     context.Context // ends at Close; of the background work only
@@ -94,7 +105,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, err)
 	}
-	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV}
+	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV, opened: time.Now()}
 	if c.wrapKV != nil {
 		s.kv = c.wrapKV(client.KV)
 	}
@@ -186,6 +197,15 @@ func (s *Store) Image() *Image { return s.image.Load() }
 
 // Changed is closed at the next change of Image. Take it before Image to miss nothing.
 func (s *Store) Changed() <-chan struct{} { return s.Image().changed }
+
+// Silence returns for how long etcd has answered nothing. A registered broker asks it several times per Config.LeaseTTL,
+// so more than that means that etcd is away.
+func (s *Store) Silence() time.Duration {
+	return time.Since(s.opened) - time.Duration(s.heardAt.Load())
+}
+
+// heard notes an answer of etcd's.
+func (s *Store) heard() { s.heardAt.Store(int64(time.Since(s.opened))) }
 
 // seen waits until the Image includes revision rev, so that a writer finds its own write there. It gives up silently with
 // ctx: the write is done whether or not the watch is.

@@ -38,6 +38,7 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 		var sent atomic.Bool
 		r, err := s.kv.Do(context.WithValue(ctx, sentKey{}, &sent), op)
 		if err == nil {
+			s.heard()
 			txn := r.Txn()
 			return txn, txn.Succeeded || ambiguous && w.mine != nil && w.mine(txn), nil
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -18,11 +19,16 @@ const pageSize = 5000
 var errRewound = errors.New("etcd's revision went back; it was restored from an older copy")
 
 // watch keeps the Image current until Close. It lists again after every trouble and from time to time even without, for
-// a watch is only a hint.
+// a watch is only a hint; but not while nobody writes to etcd.
 func (s *Store) watch(st *state) {
 	var reported string
+	listed, since := st.revision, time.Now()
 	for s.ctx.Err() == nil {
 		err := s.follow(st)
+		if err == nil && st.revision == listed && s.unwritten(listed, since) {
+			since = time.Now()
+			continue
+		}
 		if err == nil {
 			err = s.relist(st)
 		}
@@ -37,7 +43,14 @@ func (s *Store) watch(st *state) {
 			err = s.relist(st)
 		}
 		reported = ""
+		listed, since = st.revision, time.Now()
 	}
+}
+
+// unwritten reports whether etcd said after since that it is still at revision, without being asked for any key.
+func (s *Store) unwritten(revision int64, since time.Time) bool {
+	r := s.refreshed.Load()
+	return r != nil && r.revision == revision && r.at.After(since)
 }
 
 // follow applies changes after st's revision until the watch breaks or it is time to list again (nil).
@@ -144,6 +157,7 @@ func (s *Store) list(ctx context.Context, st *state) error {
 		s.config.Logger.LogAttrs(ctx, slog.LevelError, "metadata watch missed changes", slog.Int("keys", missed))
 	}
 	st.revision = rev
+	s.heard()
 	return nil
 }
 
