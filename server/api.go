@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -58,6 +59,9 @@ func (r *Request) Retain() (release func()) {
 	r.frame.refs.Add(1)
 	return r.frame.release
 }
+
+// Block is the memory that Body lies in. Who retains it may read it on after the answer, beyond the server's budget.
+func (r *Request) Block() *memory.Block { return r.frame.block }
 
 // A Response is what a handler makes of a request.
 type Response struct {

@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -67,16 +68,16 @@ func (c *Conn) readRequest() error {
 	if produce {
 		budget = c.server.opts.ProduceBudget
 	}
-	if err := budget.Acquire(c.ctx, int64(bufferSize(size))); err != nil {
+	if err := budget.Acquire(c.ctx, int64(memory.Size(size))); err != nil {
 		return fmt.Errorf("admit %d bytes: %w", size, err)
 	}
-	f := &frame{buf: c.server.frames.get(size), pool: c.server.frames, budget: budget}
+	f := &frame{block: c.server.opts.Memory.Get(size), budget: budget}
 	f.refs.Store(1)
-	if err := c.readBody(f.buf); err != nil {
+	if err := c.readBody(f.block.Bytes()); err != nil {
 		f.release()
 		return err
 	}
-	header, body, err := protocol.ParseHeader(f.buf)
+	header, body, err := protocol.ParseHeader(f.block.Bytes())
 	if err != nil {
 		f.release()
 		return refusal{"malformed", err.Error()}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidemill/tidemill/internal/memory"
 )
 
 // Options configures a Server. The zero value works.
@@ -20,6 +22,8 @@ type Options struct {
 	// ProduceBudget and OtherBudget admit the bodies of requests, produces apart from the rest so that neither starves the
 	// other (D11). Defaults: 256 MiB and 64 MiB. A frame's bytes are given back when its response was written.
 	ProduceBudget, OtherBudget *Budget
+	// Memory lends the memory of frames; nil means a pool of the server's own.
+	Memory *memory.Pool
 	// ReadAheadRequests and ReadAheadBytes bound the produces of one connection that wait for their acknowledgement. One
 	// produce is always admitted. Defaults: 64 and 8 MiB.
 	ReadAheadRequests int
@@ -43,6 +47,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OtherBudget == nil {
 		o.OtherBudget = NewBudget(64 << 20)
+	}
+	if o.Memory == nil {
+		o.Memory = memory.NewPool(keptBytes)
 	}
 	if o.ReadAheadRequests == 0 {
 		o.ReadAheadRequests = 64
@@ -82,7 +89,6 @@ type Server struct {
 	handler Handler
 	opts    Options
 	metrics *metrics
-	frames  *framePool
 	nextID  atomic.Uint64
 
 	mu struct {
@@ -99,7 +105,7 @@ type Server struct {
 // New returns a Server that starts nothing.
 func New(h Handler, o Options) *Server {
 	o = o.withDefaults()
-	s := &Server{handler: h, opts: o, frames: newFramePool()}
+	s := &Server{handler: h, opts: o}
 	s.mu.listeners = map[net.Listener]bool{}
 	s.mu.conns = map[*Conn]bool{}
 	s.mu.perIP = map[netip.Addr]int{}
