@@ -1,0 +1,9 @@
+package e2e
+
+import "testing"
+
+// TestConnectCluster runs everything that needs several workers, or only one of them, on one cluster of three.
+func TestConnectCluster(t *testing.T) {
+	c := newConnectCluster(t, 3)
+	t.Run("rebalance", func(t *testing.T) { testConnectRebalance(t, c) })
+}
