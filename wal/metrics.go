@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,7 +18,9 @@ type Metrics struct {
 	latency   prometheus.Histogram
 	window    prometheus.Gauge
 	open      prometheus.Gauge
-	stalled   prometheus.Gauge
+	// stalled is asked when it is scraped: while nothing happens nobody would set it.
+	stalled prometheus.GaugeFunc
+	writer  atomic.Pointer[Writer]
 }
 
 // NewMetrics registers the writer's metrics with r.
@@ -39,10 +42,12 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Name: "tidemill_wal_commit_seconds", Help: "Time from the first batch of a slot to its commit.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .2, .4, .8, 1.6, 3.2, 6.4, 30},
 		}),
-		window:  gauge("window_slots", "Slots sent and not yet committed."),
-		open:    gauge("open_bytes", "Bytes appended and not yet cut into a slot."),
-		stalled: gauge("stalled", "1 while the oldest slot is unresolved for too long."),
+		window: gauge("window_slots", "Slots sent and not yet committed."),
+		open:   gauge("open_bytes", "Bytes appended and not yet cut into a slot."),
 	}
+	m.stalled = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tidemill_wal_stalled", Help: "1 while the oldest slot is unresolved for too long, or too much waits for a slot.",
+	}, m.stalledNow)
 	for _, c := range []prometheus.Collector{
 		m.slots, m.bytes, m.puts, m.retries, m.conflicts, m.alarms, m.latency, m.window, m.open, m.stalled,
 	} {
@@ -84,15 +89,24 @@ func (m *Metrics) alarm() {
 	}
 }
 
-func (m *Metrics) state(window int, open int64, stalled bool) {
+func (m *Metrics) state(window int, open int64) {
 	if m == nil {
 		return
 	}
 	m.window.Set(float64(window))
 	m.open.Set(float64(open))
-	if stalled {
-		m.stalled.Set(1)
-	} else {
-		m.stalled.Set(0)
+}
+
+// watch makes the metrics those of w.
+func (m *Metrics) watch(w *Writer) {
+	if m != nil {
+		m.writer.Store(w)
 	}
+}
+
+func (m *Metrics) stalledNow() float64 {
+	if w := m.writer.Load(); w != nil && w.Stalled() {
+		return 1
+	}
+	return 0
 }

@@ -71,6 +71,7 @@ func NewWriter(life Life, store objectstore.Store, sink Sink, o Options) *Writer
 	}
 	w.committed.Store(-1)
 	w.oldest.Store(-1)
+	o.Metrics.watch(w)
 	return w
 }
 
@@ -302,7 +303,7 @@ func (w *Writer) observe() {
 		w.opts.Logger.Info("object store takes slots again")
 		w.trouble.Store(nil)
 	}
-	w.opts.Metrics.state(len(w.core.flights), w.openBytes.Load(), w.Stalled())
+	w.opts.Metrics.state(len(w.core.flights), w.openBytes.Load())
 }
 
 // check refuses what a slot cannot hold; only a bug makes such an entry.
