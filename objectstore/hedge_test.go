@@ -163,18 +163,20 @@ func TestHedgeEndsWithItsCaller(t *testing.T) {
 func TestHedgeBudget(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := &scripted{reply: reply{after: 10 * time.Millisecond}}, &scripted{reply: reply{after: hangs}}
-		h := objectstore.Hedge(first, second, objectstore.HedgeOptions{})
+		h := objectstore.Hedge(first, second, objectstore.HedgeOptions{ExtraMax: 0.02})
 		for i := range 1000 {
 			first.reply.after = 10 * time.Millisecond
-			if i%10 == 0 { // twice as often as the budget allows
+			// Twice as often as the budget allows, and seldom enough to stay out of the percentile that is waited for:
+			// in it, the wait and the put would end at the same instant.
+			if i%25 == 0 {
 				first.reply.after = 10 * time.Second
 			}
 			if err := h.Put(t.Context(), "key", nil); err != nil {
 				t.Fatalf("put: %v", err)
 			}
 		}
-		if got := second.calls.Load(); got > 50 || got < 40 {
-			t.Errorf("1000 puts sent %d second attempts, want about 5%% and no more", got)
+		if got := second.calls.Load(); got > 20 || got < 15 {
+			t.Errorf("1000 puts sent %d second attempts, want about 2%% and no more", got)
 		}
 	})
 }
