@@ -99,7 +99,10 @@ func javaOn(t testing.TB, classPath string, heapMB int, class string, args ...st
 }
 
 // PluginPath is a Connect plugin.path that holds the file connectors.
-func PluginPath(t testing.TB) string { t.Helper(); return filepath.Join(cached(t, fetchJars), "plugins") }
+func PluginPath(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(cached(t, fetchJars), "plugins")
+}
 
 // DebeziumPath is a plugin.path that holds Debezium's connector for PostgreSQL.
 func DebeziumPath(t testing.TB) string {
@@ -144,4 +147,14 @@ func kafkaArgv(t testing.TB, dir, addr string, settings Settings) []string {
 	file := WriteFile(t, "server.properties", strings.Join(props, "\n")+"\n")
 	Run(t, time.Minute, "", Java(t, 256, "kafka.tools.StorageTool", "format", "-t", "MkU3OEVBNTcwNTJENDM2Qk", "-c", file)...)
 	return Java(t, 768, "kafka.Kafka", file)
+}
+
+// JavaSource is a program of jvm/ in the place of a class: Java compiles it as it starts.
+func JavaSource(t testing.TB, name string) string {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, "jvm", name)
 }
