@@ -28,6 +28,7 @@ type produceCall struct {
 	c       *call
 	v       *view
 	acks    int16
+	unnamed bool   // a batch is of a transaction and the request names none: nothing is taken (3.2 rule 1)
 	release func() // gives the request's frame back
 	timer   *time.Timer
 
@@ -43,7 +44,7 @@ type produceCall struct {
 }
 
 func (b *Broker) produce(c *call, req *kmsg.ProduceRequest) {
-	p := &produceCall{b: b, c: c, v: b.view(), acks: req.Acks, release: c.detach()}
+	p := &produceCall{b: b, c: c, v: b.view(), acks: req.Acks, unnamed: req.TransactionID == nil && hasTransactional(req), release: c.detach()}
 	p.pending.Store(1)
 	p.mu.resp = req.ResponseKind().(*kmsg.ProduceResponse)
 	last := lastOccurrences(req)
@@ -146,6 +147,9 @@ func (p *produceCall) appendAll(req *kmsg.ProduceRequest, last *occurrences) {
 func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *kmsg.ProduceRequestTopicPartition,
 	out *kmsg.ProduceResponseTopicPartition,
 ) *produceRefusal {
+	if p.unnamed {
+		return &produceRefusal{code: protocol.CodeTransactionalIDAuthorizationFailed}
+	}
 	if req.Acks < -1 || req.Acks > 1 {
 		return &produceRefusal{code: protocol.CodeInvalidRequiredAcks}
 	}

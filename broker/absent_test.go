@@ -46,6 +46,9 @@ func TestM12AndTransactionsAreNotAdvertised(t *testing.T) {
 	advertised := map[int16]bool{}
 	for _, k := range ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest()).ApiKeys {
 		advertised[k.ApiKey] = true
+		if k.ApiKey == 0 && (k.MinVersion != 0 || k.MaxVersion != 11) {
+			t.Errorf("Produce %d to %d, want 0, without which librdkafka does not compress, to 11, the last without transactions of version 2", k.MinVersion, k.MaxVersion)
+		}
 	}
 	for _, req := range []kmsg.Request{
 		kmsg.NewPtrDescribeLogDirsRequest(), kmsg.NewPtrAddPartitionsToTxnRequest(), kmsg.NewPtrAddOffsetsToTxnRequest(),
@@ -70,9 +73,9 @@ func TestP6P9ProducersWithoutHistory(t *testing.T) {
 	b := startBroker(t)
 	c := dial(t, b.kafka)
 	c.createTopic("t", 1)
-	inTransaction := withProducer(batchOf("x"), 77, 0, 0)
-	inTransaction[22] |= 16
-	wantCode(t, "in a transaction", c.produce("t", 0, resealed(inTransaction)).ErrorCode, protocol.CodeInvalidTxnState)
+	inTransaction := produceRequest(11, "t", 0, transactional(withProducer(batchOf("x"), 77, 0, 0)))
+	inTransaction.TransactionID = kmsg.StringPtr("tx")
+	wantCode(t, "in a transaction", ask[*kmsg.ProduceResponse](c, inTransaction).Topics[0].Partitions[0].ErrorCode, protocol.CodeInvalidTxnState)
 	first := c.produce("t", 0, withProducer(batchOf("a"), 77, 3, 41))
 	wantCode(t, "unknown producer at sequence 41", first.ErrorCode, protocol.CodeNone)
 	if first.BaseOffset != 0 {

@@ -12,7 +12,6 @@ import (
 // TestA9OtherLeader: a broker that does not lead says so, and who does where the version can (KIP-951). It never takes the
 // records.
 func TestA9OtherLeader(t *testing.T) {
-	skipOracle(t, "it starts two brokers")
 	etcd := startEtcd(t)
 	bucket := "file://" + t.TempDir()
 	shared := []string{"--cluster", etcd.url(), "--bucket", bucket}

@@ -7,11 +7,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// oracle is the address of an Apache Kafka to hold the expectations of rule tests against, whose topics they delete:
-//
-//	TIDEMILL_ORACLE=127.0.0.1:9092 go test ./broker -run Rules
-//
-// Tests of this broker alone, and those that restart it, are skipped then.
+// oracle is the address of an Apache Kafka to hold the expectations of tests against that call serve. They delete its topics.
+// What any broker can be asked is in package conformance instead.
 var oracle = os.Getenv("TIDEMILL_ORACLE")
 
 // serve starts a broker for a test of rules, or takes the oracle for one.
@@ -48,16 +45,5 @@ func skipOracle(t *testing.T, why string) {
 	t.Helper()
 	if oracle != "" {
 		t.Skipf("not for the oracle: %s", why)
-	}
-}
-
-// settle waits until a topic that was just created takes requests: Kafka answers its creation before that.
-func (c *rawClient) settle(topic string, partitions int32) {
-	c.t.Helper()
-	if oracle == "" {
-		return
-	}
-	for p := range max(partitions, 1) {
-		waitFor(c.t, "the leader of "+topic, func() bool { return listed(c, listRequest(topic, p, latestOffset)).ErrorCode == 0 })
 	}
 }

@@ -59,6 +59,18 @@ func (r *produceRefusal) answer(out *kmsg.ProduceResponseTopicPartition) {
 	}
 }
 
+// hasTransactional reports whether a partition's first batch claims to be of a transaction. What is no batch is refused later.
+func hasTransactional(req *kmsg.ProduceRequest) bool {
+	for i := range req.Topics {
+		for j := range req.Topics[i].Partitions {
+			if batch, err := record.First(req.Topics[i].Partitions[j].Records); err == nil && batch.IsTransactional() {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // checkProduced holds one partition's records against the rules, in Kafka's order (3.2 rules 4 to 10), and stamps the
 // time where the topic wants the broker's.
 func checkProduced(records []byte, rules produceRules) (checkedBatch, *produceRefusal) {

@@ -70,7 +70,7 @@ func startFlood(t *testing.T, address, topic string, producers, frames, size int
 		frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("flood")).AppendRequest(nil, req, 1)
 		f.running.Go(func() {
 			for range frames {
-				if _, err := c.conn.Write(frame); err != nil {
+				if _, err := c.Conn.Write(frame); err != nil {
 					t.Errorf("write: %v", err)
 					return
 				}

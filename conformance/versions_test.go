@@ -1,4 +1,4 @@
-package broker
+package conformance
 
 import (
 	"bytes"
@@ -13,33 +13,35 @@ import (
 // TestEveryVersionAnswers asks for every key at every version that is served. An answer must decode and be what kmsg
 // itself writes, so that no field is missing and nothing trails.
 func TestEveryVersionAnswers(t *testing.T) {
-	b := serve(t, "--kafka", "group.initial.rebalance.delay.ms=0")
-	c := dial(t, b.kafka)
-	id := c.createTopic("t", 1)
-	warm := kmsg.NewPtrFindCoordinatorRequest()
-	warm.Version, warm.CoordinatorKeys = 4, []string{"g"}
-	waitFor(t, "the group coordinator", func() bool {
-		ask[*kmsg.FindCoordinatorResponse](c, warm)
-		fetch := kmsg.NewPtrOffsetFetchRequest()
-		fetch.Version, fetch.Group = 7, "g"
-		return ask[*kmsg.OffsetFetchResponse](c, fetch).ErrorCode == 0
-	})
+	c, n := begin(t)
+	topic, group := n("t"), n("g")
+	id := c.CreateTopic(topic, 1)
+	WantCode(t, "commit", Committed(c, group, topic, 0), protocol.CodeNone)
+	served := map[int16]kmsg.ApiVersionsResponseApiKey{}
+	for _, k := range Ask[*kmsg.ApiVersionsResponse](c, kmsg.NewPtrApiVersionsRequest()).ApiKeys {
+		served[k.ApiKey] = k
+	}
 	for _, api := range protocol.APIs() {
-		for version := api.Min; version <= api.Max; version++ {
+		theirs, ok := served[int16(api.Key)]
+		if !ok {
+			t.Errorf("%s is not served", api.Name)
+			continue
+		}
+		for version := max(api.Min, theirs.MinVersion); version <= min(api.Max, theirs.MaxVersion); version++ {
 			t.Run(fmt.Sprintf("%s v%d", api.Name, version), func(t *testing.T) {
 				req := kmsg.RequestForKey(int16(api.Key))
 				req.SetVersion(version)
-				fillRequest(req, id)
-				checkAnswer(t, dial(t, b.kafka), req)
+				fillRequest(req, n, id)
+				checkAnswer(t, Dial(t, target.addr), req)
 			})
 		}
 	}
 }
 
-func checkAnswer(t *testing.T, c *rawClient, req kmsg.Request) {
+func checkAnswer(t *testing.T, c *Client, req kmsg.Request) {
 	t.Helper()
-	corr := c.send(req)
-	got, body, err := c.receive()
+	corr := c.Send(req)
+	got, body, err := c.Receive()
 	if err != nil || got != corr {
 		t.Fatalf("answer %d, %v", got, err)
 	}
@@ -60,77 +62,78 @@ func checkAnswer(t *testing.T, c *rawClient, req kmsg.Request) {
 }
 
 // fillRequest makes a default request one that a client could send.
-func fillRequest(req kmsg.Request, topic protocol.TopicID) {
+func fillRequest(req kmsg.Request, n func(string) string, id protocol.TopicID) {
+	topic, group := n("t"), n("g")
 	version := req.GetVersion()
 	switch r := req.(type) {
 	case *kmsg.ProduceRequest:
-		*r = *produceRequest(version, "t", 0, batchOf("a"))
+		*r = *ProduceRequest(version, topic, 0, BatchOf("a"))
 	case *kmsg.FetchRequest:
-		*r = *fetchRequest(version, "t", topic, 0, 0)
+		*r = *FetchRequest(version, topic, id, 0, 0)
 	case *kmsg.ListOffsetsRequest:
-		*r = *listRequest("t", 0, latestOffset)
+		*r = *ListRequest(topic, 0, LatestOffset)
 		r.Version = version
 	case *kmsg.MetadataRequest:
-		*r = *metadataRequest(version, "t")
+		*r = *MetadataRequest(version, topic)
 	case *kmsg.OffsetCommitRequest:
-		r.Group, r.Generation = "g", -1
+		r.Group, r.Generation = group, -1
 		p := kmsg.NewOffsetCommitRequestTopicPartition()
 		p.Offset, p.Metadata = 1, kmsg.StringPtr("m")
-		r.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", TopicID: topic, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
+		r.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: topic, TopicID: id, Partitions: []kmsg.OffsetCommitRequestTopicPartition{p}}}
 	case *kmsg.OffsetFetchRequest:
-		r.Group = "g"
-		r.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+		r.Group = group
+		r.Topics = []kmsg.OffsetFetchRequestTopic{{Topic: topic, Partitions: []int32{0}}}
 		g := kmsg.NewOffsetFetchRequestGroup()
-		g.Group, g.Topics = "g", []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", TopicID: topic, Partitions: []int32{0}}}
+		g.Group, g.Topics = group, []kmsg.OffsetFetchRequestGroupTopic{{Topic: topic, TopicID: id, Partitions: []int32{0}}}
 		r.Groups = append(r.Groups, g)
 	case *kmsg.FindCoordinatorRequest:
-		r.CoordinatorKey, r.CoordinatorKeys = "g", []string{"g"}
+		r.CoordinatorKey, r.CoordinatorKeys = group, []string{group}
 	case *kmsg.JoinGroupRequest:
-		r.Group, r.ProtocolType = fmt.Sprintf("join-%d", version), "test"
+		r.Group, r.ProtocolType = n(fmt.Sprintf("join-%d", version)), "test"
 		r.SessionTimeoutMillis, r.RebalanceTimeoutMillis = 10_000, 10_000
 		r.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "p", Metadata: []byte("x")}}
 	case *kmsg.HeartbeatRequest:
-		r.Group, r.MemberID = "g", "m"
+		r.Group, r.MemberID = group, "m"
 	case *kmsg.LeaveGroupRequest:
-		r.Group, r.MemberID = "g", "m"
+		r.Group, r.MemberID = group, "m"
 		r.Members = []kmsg.LeaveGroupRequestMember{kmsg.NewLeaveGroupRequestMember()}
 	case *kmsg.SyncGroupRequest:
-		r.Group, r.MemberID = "g", "m"
+		r.Group, r.MemberID = group, "m"
 	case *kmsg.DescribeGroupsRequest:
-		r.Groups = []string{"g", "nobody"}
+		r.Groups = []string{group, n("nobody")}
 	case *kmsg.DeleteGroupsRequest:
-		r.Groups = []string{"nobody"}
+		r.Groups = []string{n("nobody")}
 	case *kmsg.SASLHandshakeRequest:
 		r.Mechanism = "PLAIN"
 	case *kmsg.ApiVersionsRequest:
 		r.ClientSoftwareName, r.ClientSoftwareVersion = "test", "1"
 	case *kmsg.CreateTopicsRequest:
-		*r = *createRequest(version, createSpec(fmt.Sprintf("created-%d", version), 1))
+		*r = *CreateRequest(version, TopicSpec(n(fmt.Sprintf("created-%d", version)), 1))
 	case *kmsg.DeleteTopicsRequest:
-		*r = *deleteRequest(version, fmt.Sprintf("created-%d", version+1))
+		*r = *DeleteRequest(version, n(fmt.Sprintf("created-%d", version+1)))
 	case *kmsg.DeleteRecordsRequest:
-		*r = *deleteRecordsRequest("t", 0, 0)
+		*r = *DeleteRecordsRequest(topic, 0, 0)
 		r.Version = version
 	case *kmsg.InitProducerIDRequest:
 		r.ProducerID, r.ProducerEpoch = -1, -1
 	case *kmsg.OffsetForLeaderEpochRequest:
-		*r = *epochRequest(version, "t", 0, 0, -1)
+		*r = *EpochRequest(version, topic, 0, 0, -1)
 	case *kmsg.DescribeConfigsRequest:
-		r.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "t"}}
+		r.Resources = []kmsg.DescribeConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: topic}}
 		r.IncludeSynonyms, r.IncludeDocumentation = true, true
 	case *kmsg.CreatePartitionsRequest:
-		r.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: "t", Count: 2 + int32(version)}}
+		r.Topics = []kmsg.CreatePartitionsRequestTopic{{Topic: topic, Count: 2 + int32(version)}}
 		r.TimeoutMillis = 10_000
 	case *kmsg.IncrementalAlterConfigsRequest:
-		*r = *alterRequest(kmsg.ConfigResourceTypeTopic, "t", alterSet("retention.ms", "5000"))
+		*r = *AlterRequest(kmsg.ConfigResourceTypeTopic, topic, AlterSet("retention.ms", "5000"))
 		r.Version = version
 	case *kmsg.OffsetDeleteRequest:
-		r.Group = "g"
-		r.Topics = []kmsg.OffsetDeleteRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{Partition: 0}}}}
+		r.Group = group
+		r.Topics = []kmsg.OffsetDeleteRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{Partition: 0}}}}
 	case *kmsg.DescribeClusterRequest:
 		r.EndpointType = 1
 	case *kmsg.DescribeTopicPartitionsRequest:
-		r.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "t"}}
+		r.Topics = []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: topic}}
 		r.ResponsePartitionLimit = 10
 	}
 }

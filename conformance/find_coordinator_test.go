@@ -1,4 +1,4 @@
-package broker
+package conformance
 
 import (
 	"fmt"
@@ -9,16 +9,24 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-func TestFindCoordinatorRules(t *testing.T) {
-	b := serve(t)
-	c := dial(t, b.kafka)
-	c.createTopic("t", 1)
-	committed(c, "g", "t", 0)
+// Operations that everybody may do where there is no authorizer, as bits; and none, because nobody asked.
+const (
+	topicOperations   int32 = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	clusterOperations int32 = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+	groupOperations   int32 = 1<<3 | 1<<6 | 1<<8 | 1<<10 | 1<<11
+	noOperations      int32 = -1 << 31
+)
+
+// TestG17FindCoordinator: who coordinates a group, at every version.
+func TestG17FindCoordinator(t *testing.T) {
+	c, n := begin(t)
+	c.CreateTopic(n("t"), 1)
+	Committed(c, n("g"), n("t"), 0)
 	find := func(version int16, kind int8, keys ...string) *kmsg.FindCoordinatorResponse {
 		t.Helper()
 		req := kmsg.NewPtrFindCoordinatorRequest()
 		req.Version, req.CoordinatorType, req.CoordinatorKey, req.CoordinatorKeys = version, kind, keys[0], keys
-		resp := ask[*kmsg.FindCoordinatorResponse](c, req)
+		resp := Ask[*kmsg.FindCoordinatorResponse](c, req)
 		if version < 4 {
 			one := kmsg.NewFindCoordinatorResponseCoordinator()
 			one.Key, one.ErrorCode, one.ErrorMessage = keys[0], resp.ErrorCode, resp.ErrorMessage
@@ -29,16 +37,16 @@ func TestFindCoordinatorRules(t *testing.T) {
 	}
 	for version := int16(0); version <= 6; version++ {
 		t.Run(fmt.Sprintf("group v%d", version), func(t *testing.T) {
-			keys := []string{"g"}
+			keys := []string{n("g")}
 			if version >= 4 {
-				keys = []string{"g", "", "g", "another"}
+				keys = []string{n("g"), "", n("g"), n("another")}
 			}
 			resp := find(version, 0, keys...)
 			if len(resp.Coordinators) != len(keys) {
 				t.Fatalf("%d answers for %d keys", len(resp.Coordinators), len(keys))
 			}
 			for i, got := range resp.Coordinators {
-				if got.ErrorCode != 0 || got.NodeID != 1 || fmt.Sprintf("%s:%d", got.Host, got.Port) != b.kafka || got.Key != keys[i] {
+				if got.ErrorCode != 0 || got.NodeID != target.node || got.Host == "" || got.Port <= 0 || got.Key != keys[i] {
 					t.Errorf("%+v", got)
 				}
 				if want := map[bool]string{true: "NONE"}[version < 4]; version > 0 && (got.ErrorMessage == nil || *got.ErrorMessage != want) {
@@ -51,15 +59,12 @@ func TestFindCoordinatorRules(t *testing.T) {
 		}
 		t.Run(fmt.Sprintf("refused types v%d", version), func(t *testing.T) {
 			want := map[int8]protocol.ErrorCode{2: protocol.CodeInvalidRequest, 3: protocol.CodeInvalidRequest, -1: protocol.CodeInvalidRequest}
-			if oracle == "" {
-				want[1] = protocol.CodeUnsupportedVersion // no transactions
-			}
 			for kind, code := range want {
 				if kind == 2 && version >= 6 {
 					continue
 				}
-				got := find(version, kind, "g").Coordinators[0]
-				wantCode(t, fmt.Sprintf("type %d", kind), got.ErrorCode, code)
+				got := find(version, kind, n("g")).Coordinators[0]
+				WantCode(t, fmt.Sprintf("type %d", kind), got.ErrorCode, code)
 				if got.NodeID != -1 || got.Port != -1 {
 					t.Errorf("type %d: node %d, port %d", kind, got.NodeID, got.Port)
 				}
@@ -68,24 +73,23 @@ func TestFindCoordinatorRules(t *testing.T) {
 	}
 }
 
-// TestG15Rules: what describes groups says beside their state.
-func TestG15Rules(t *testing.T) {
-	b := serve(t)
-	c := dial(t, b.kafka)
-	c.createTopic("t", 1)
-	committed(c, "g", "t", 0)
+// TestG15: what describes groups says beside their state.
+func TestG15(t *testing.T) {
+	c, n := begin(t)
+	c.CreateTopic(n("t"), 1)
+	Committed(c, n("g"), n("t"), 0)
 	for version := int16(0); version <= 6; version++ {
 		t.Run(fmt.Sprintf("describe v%d", version), func(t *testing.T) {
 			req := kmsg.NewPtrDescribeGroupsRequest()
-			req.Version, req.Groups = version, []string{"g", "nobody"}
+			req.Version, req.Groups = version, []string{n("g"), n("nobody")}
 			for _, asked := range []bool{false, true} {
 				if asked && version < 3 {
 					continue
 				}
 				req.IncludeAuthorizedOperations = asked
-				for _, g := range ask[*kmsg.DescribeGroupsResponse](c, req).Groups {
+				for _, g := range Ask[*kmsg.DescribeGroupsResponse](c, req).Groups {
 					wantOps, wantState, wantErr := noOperations, "Empty", protocol.CodeNone
-					if g.Group == "nobody" {
+					if g.Group == n("nobody") {
 						wantState = "Dead"
 						if version >= 6 {
 							wantErr = protocol.CodeGroupIDNotFound
