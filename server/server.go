@@ -90,6 +90,8 @@ type Server struct {
 	opts    Options
 	metrics *metrics
 	nextID  atomic.Uint64
+	// goneInterval is the constant, but for tests.
+	goneInterval time.Duration
 
 	mu struct {
 		sync.Mutex
@@ -105,7 +107,7 @@ type Server struct {
 // New returns a Server that starts nothing.
 func New(h Handler, o Options) *Server {
 	o = o.withDefaults()
-	s := &Server{handler: h, opts: o}
+	s := &Server{handler: h, opts: o, goneInterval: goneInterval}
 	s.mu.listeners = map[net.Listener]bool{}
 	s.mu.conns = map[*Conn]bool{}
 	s.mu.perIP = map[netip.Addr]int{}
@@ -127,8 +129,12 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer s.removeListener(ln)
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	wg.Go(func() { s.watchGone(watching) })
 	err := s.accept(ctx, ln, &wg)
 	if s.isDraining() {
+		unwatch()
 		wg.Wait() // Shutdown decides when to cut connections off
 		return nil
 	}
