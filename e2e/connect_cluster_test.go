@@ -6,4 +6,6 @@ import "testing"
 func TestConnectCluster(t *testing.T) {
 	c := newConnectCluster(t, 3)
 	t.Run("rebalance", func(t *testing.T) { testConnectRebalance(t, c) })
+	t.Run("lifecycle", func(t *testing.T) { testConnectLifecycle(t, c) })
+	t.Run("offsets", func(t *testing.T) { testConnectOffsets(t, c) })
 }

@@ -193,6 +193,23 @@ func (c *connectCluster) createTopic(t *testing.T, name string, partitions int32
 	}
 }
 
+// waitEnd waits until partition 0 of a topic holds exactly n records.
+func (c *connectCluster) waitEnd(t *testing.T, topic string, n int64) {
+	t.Helper()
+	harness.Eventually(t, pipelineLimit, fmt.Sprintf("%s holds %d records", topic, n), func() error {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		ends, err := c.admin.ListEndOffsets(ctx, topic)
+		if err != nil {
+			return err
+		}
+		if end := ends[topic][0]; end.Err != nil || end.Offset != n {
+			return fmt.Errorf("end offset %d, error %v", end.Offset, end.Err)
+		}
+		return nil
+	})
+}
+
 // A statusLog reads what the workers wrote into their status topic.
 type statusLog struct {
 	t       *testing.T

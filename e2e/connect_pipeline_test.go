@@ -159,19 +159,42 @@ func contained(lines []string, line string) bool {
 func (p *pipeline) waitExact(n int) {
 	p.t.Helper()
 	harness.Eventually(p.t, pipelineLimit, "all lines arrive", func() error { return p.reached(n) })
-	p.checkOrder(0, n)
+	p.checkExact(n)
 }
 
-// checkOrder checks that what arrived after the first skip lines is exactly the first n, in order.
-func (p *pipeline) checkOrder(skip, n int) {
+// checkExact checks that what has arrived is exactly the first n lines, in order.
+func (p *pipeline) checkExact(n int) { p.t.Helper(); checkLines(p.t, p.lines(), p.numbered(0, n)) }
+
+// waitLines waits for as many lines as are wanted and checks that they are these, in order.
+func (p *pipeline) waitLines(want []string) {
 	p.t.Helper()
-	got := p.lines()[skip:]
-	if len(got) != n {
-		p.t.Errorf("%d lines have arrived, want %d", len(got), n)
+	var got []string
+	harness.Eventually(p.t, pipelineLimit, "all lines arrive", func() error {
+		if got = p.lines(); len(got) < len(want) {
+			return fmt.Errorf("%d lines have arrived, waiting for %d", len(got), len(want))
+		}
+		return nil
+	})
+	checkLines(p.t, got, want)
+}
+
+// numbered is lines [from, to) as they are in the source's file.
+func (p *pipeline) numbered(from, to int) []string {
+	lines := make([]string, 0, to-from)
+	for i := from; i < to; i++ {
+		lines = append(lines, p.line(i))
 	}
-	for i := range min(n, len(got)) {
-		if got[i] != p.line(i) {
-			p.t.Fatalf("line %d is %q, want %q", i, got[i], p.line(i))
+	return lines
+}
+
+func checkLines(t *testing.T, got, want []string) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Errorf("%d lines have arrived, want %d", len(got), len(want))
+	}
+	for i := range min(len(got), len(want)) {
+		if got[i] != want[i] {
+			t.Fatalf("line %d is %q, want %q", i, got[i], want[i])
 		}
 	}
 }

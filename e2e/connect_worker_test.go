@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/tidemill/tidemill/e2e/harness"
 )
 
@@ -192,4 +194,33 @@ func (w *worker) checkRunning(names ...string) {
 	for _, name := range names {
 		w.waitStates(name, running, running, 1)
 	}
+}
+
+// stop stops a connector, after which its tasks are gone and its offsets may be changed.
+func (w *worker) stop(name string) {
+	w.t.Helper()
+	w.must(http.MethodPut, "/connectors/"+name+"/stop", nil)
+	w.waitStates(name, stopped, "", 0)
+}
+
+// resume lets a paused or stopped connector of one task go on.
+func (w *worker) resume(name string) {
+	w.t.Helper()
+	w.must(http.MethodPut, "/connectors/"+name+"/resume", nil)
+	w.checkRunning(name)
+}
+
+// waitOffsets waits until a connector's offsets are what they should be: a task commits them before it ends.
+func (w *worker) waitOffsets(name string, want connectOffsets) {
+	w.t.Helper()
+	harness.Eventually(w.t, workerLimit, "offsets of "+name, func() error {
+		var got connectOffsets
+		if err := w.call(http.MethodGet, "/connectors/"+name+"/offsets", nil, &got); err != nil {
+			return err
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("(-want +got)\n%s", diff)
+		}
+		return nil
+	})
 }
