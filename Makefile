@@ -10,7 +10,7 @@ FUZZTIME ?= 20s
 # The race detector needs a C compiler; without one the same tests run without it, so that Go alone is enough.
 RACE    ?= $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
 
-.PHONY: help run build test e2e sim lint fuzz bench clean
+.PHONY: help run build test e2e sim lint fuzz bench gobench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
@@ -25,6 +25,7 @@ build: ## build bin/broker
 test: ## unit, property, simulation and contract tests under the race detector (needs Go alone)
 	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v /wal/model$$)
 	$(GO) test -timeout 5m ./wal/model
+	$(GO) test -C bench $(RACE) -timeout 10m ./...
 
 e2e: build ## real clients: Kafka Connect, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
 	./e2e/setup.sh
@@ -37,6 +38,7 @@ lint: $(LINT) ## gofmt, vet, golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	cd e2e && $(GO) vet ./...
+	cd bench && $(GO) vet ./...
 	$(LINT) run ./...
 
 $(LINT): internal/tools/lint/go.mod
@@ -48,8 +50,12 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-bench: ## Go benchmarks: the whole broker over loopback, then its parts
-	$(GO) test -run '^$$' -bench . -benchmem ./bench ./protocol/... ./wal/... ./partition/... ./objectstore/...
+bench: ## CPU per GB of the broker and of a null broker, side by side
+	$(GO) run -C bench . ratio
+
+gobench: ## Go benchmarks: the whole broker in one process with its client, then its parts
+	$(GO) test -C bench -run '^$$' -bench . -benchmem ./inprocess
+	$(GO) test -run '^$$' -bench . -benchmem ./protocol/... ./wal/... ./partition/... ./objectstore/...
 
 clean: ## remove what was built
 	rm -rf bin

@@ -1,0 +1,187 @@
+package peer
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/tidemill/tidemill/bench/s3sim"
+)
+
+const readyLimit = 60 * time.Second
+
+// A Lab is a temporary folder in which processes run until Close.
+type Lab struct {
+	dir       string
+	self      string // this program
+	processes []*Process
+	n         int
+}
+
+// NewLab makes the folder.
+func NewLab() (*Lab, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "bench-")
+	if err != nil {
+		return nil, err
+	}
+	return &Lab{dir: dir, self: self}, nil
+}
+
+// Close stops what still runs, the youngest first, and removes the folder.
+func (l *Lab) Close() error {
+	for i := len(l.processes) - 1; i >= 0; i-- {
+		l.processes[i].Stop()
+	}
+	return os.RemoveAll(l.dir)
+}
+
+// Folder makes a new folder in the lab.
+func (l *Lab) Folder(name string) (string, error) {
+	l.n++
+	dir := filepath.Join(l.dir, fmt.Sprintf("%s-%d", name, l.n))
+	return dir, os.MkdirAll(dir, 0o755)
+}
+
+func (l *Lab) start(name string, env, argv []string) (*Process, error) {
+	l.n++
+	p, err := start(l.dir, fmt.Sprintf("%s-%d", name, l.n), env, argv)
+	if err != nil {
+		return nil, err
+	}
+	p.Name = name
+	l.processes = append(l.processes, p)
+	return p, nil
+}
+
+// pinned runs argv on one core; core -1 is anywhere.
+func pinned(core int, argv []string) []string {
+	if core < 0 {
+		return argv
+	}
+	return append([]string{"taskset", "-c", strconv.Itoa(core)}, argv...)
+}
+
+// A Broker answers Kafka clients at Addr.
+type Broker struct {
+	*Process
+	Addr string
+	HTTP string // of metrics, where it has them
+	Sim  *Sim   // where its data is, if there
+}
+
+// A Sim is an S3 simulator.
+type Sim struct {
+	*Process
+	Endpoint string
+}
+
+// Sim starts an S3 simulator that keeps keepMB of large bodies; 0 keeps all.
+func (l *Lab) Sim(profile string, keepMB int) (*Sim, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.start("s3", nil, []string{l.self, "s3", "-listen", addr, "-profile", profile, "-keep-mb", strconv.Itoa(keepMB)})
+	if err != nil {
+		return nil, err
+	}
+	s := &Sim{p, "http://" + addr}
+	return s, p.until(readyLimit, func() error { _, err := s.Stats(); return err })
+}
+
+// Stats asks for the counters.
+func (s *Sim) Stats() (out s3sim.Stats, err error) {
+	resp, err := http.Get(s.Endpoint + "/_stats")
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	return out, json.NewDecoder(resp.Body).Decode(&out)
+}
+
+// Null starts a null broker.
+func (l *Lab) Null(core int) (*Broker, error) {
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	p, err := l.start("null", nil, pinned(core, []string{l.self, "nullbroker", "-listen", addr}))
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{Process: p, Addr: addr}, p.until(readyLimit, func() error { return dials(addr) })
+}
+
+func dials(addr string) error {
+	nc, err := net.DialTimeout("tcp", addr, time.Second)
+	if err != nil {
+		return err
+	}
+	return nc.Close()
+}
+
+// Build makes the broker from the sources of the repository.
+func (l *Lab) Build() error {
+	dir, err := root()
+	if err != nil {
+		return err
+	}
+	_, err = run("go", "build", "-C", dir, "-trimpath", "-ldflags", "-s -w", "-o", l.binary(), "./cmd/broker")
+	return err
+}
+
+func (l *Lab) binary() string { return filepath.Join(l.dir, "broker") }
+
+// Tidemill starts the broker that Build made. Without a simulator it keeps its data in a folder, which is its default.
+func (l *Lab) Tidemill(sim *Sim, core int, flags ...string) (*Broker, error) {
+	dir, err := l.Folder("data")
+	if err != nil {
+		return nil, err
+	}
+	addr, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	ops, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	argv := append([]string{l.binary(), "--listen", addr, "--http", ops, "--data-dir", dir}, flags...)
+	if sim != nil {
+		argv = append(argv, "--bucket", "s3://bench?region=us-east-1&endpoint="+sim.Endpoint)
+	}
+	env := []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench"}
+	p, err := l.start("broker", env, pinned(core, argv))
+	if err != nil {
+		return nil, err
+	}
+	return &Broker{p, addr, ops, sim}, p.until(readyLimit, func() error {
+		resp, err := http.Get("http://" + ops + "/readyz")
+		if err != nil {
+			return err
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz answers %s", resp.Status)
+		}
+		return nil
+	})
+}
+
+// Raw runs the raw driver in a process of its own and reads its result into out.
+func (l *Lab) Raw(core int, out any, args ...string) error {
+	raw, err := run(pinned(core, append([]string{l.self, "raw"}, args...))...)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(raw, out)
+}

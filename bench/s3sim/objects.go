@@ -1,0 +1,144 @@
+package s3sim
+
+import (
+	"crypto/md5"
+	"encoding/hex"
+	"sort"
+	"strings"
+	"sync"
+	"time"
+)
+
+// bigBody is the size from which on a body may be forgotten when KeepBytes is set.
+const bigBody = 64 << 10
+
+type object struct {
+	body     []byte
+	size     int
+	etag     string
+	modified time.Time
+	gone     bool // the body was forgotten for want of room
+}
+
+// objects is one bucket in memory, with its keys sorted.
+type objects struct {
+	mu     sync.RWMutex
+	byKey  map[string]*object
+	keys   []string // sorted, but for the newest
+	sorted int      // how many of keys are
+
+	keep int64     // bytes of big bodies; 0: all
+	kept int64     // so far
+	ages []*object // big ones, oldest first
+}
+
+func newObjects(keep int64) *objects { return &objects{byKey: map[string]*object{}, keep: keep} }
+
+// condition of a PUT: absent is If-None-Match: *, etag that of If-Match.
+type condition struct {
+	absent bool
+	etag   string
+}
+
+// put stores body, which it keeps, if the condition holds; else it returns false, and the body may be used again.
+func (o *objects) put(key string, body []byte, etag string, c condition) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	old := o.byKey[key]
+	if c.absent && old != nil || c.etag != "" && (old == nil || old.etag != c.etag) {
+		return false
+	}
+	if old == nil {
+		o.keys = append(o.keys, key)
+	} else {
+		o.forget(old)
+	}
+	obj := &object{body: body, size: len(body), etag: etag, modified: time.Now()}
+	o.byKey[key] = obj
+	if o.keep > 0 && len(body) >= bigBody {
+		o.kept += int64(len(body))
+		o.ages = append(o.ages, obj)
+		for o.kept > o.keep && len(o.ages) > 1 {
+			o.forget(o.ages[0])
+			o.ages = o.ages[1:]
+		}
+	}
+	return true
+}
+
+// forget drops a big body. The caller holds o.mu.
+func (o *objects) forget(obj *object) {
+	if o.keep == 0 || obj.gone || obj.size < bigBody {
+		return
+	}
+	o.kept -= int64(obj.size)
+	obj.body, obj.gone = nil, true
+}
+
+func (o *objects) get(key string) (object, bool) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	obj, ok := o.byKey[key]
+	if !ok {
+		return object{}, false
+	}
+	return *obj, true
+}
+
+func (o *objects) delete(key string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if obj, ok := o.byKey[key]; ok {
+		o.forget(obj)
+		delete(o.byKey, key) // the key leaves the list when that is next sorted
+	}
+}
+
+type listed struct {
+	key string
+	object
+}
+
+// list returns up to limit objects with prefix after a key, and whether there are more.
+func (o *objects) list(prefix, after string, limit int) (page []listed, more bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sort()
+	from := max(after+"\x00", prefix)
+	if after == "" {
+		from = prefix
+	}
+	for _, key := range o.keys[sort.SearchStrings(o.keys, from):] {
+		if !strings.HasPrefix(key, prefix) {
+			break
+		}
+		if len(page) == limit {
+			return page, true
+		}
+		page = append(page, listed{key, *o.byKey[key]})
+	}
+	return page, false
+}
+
+// sort brings keys in order and drops those that were deleted or came twice. The caller holds o.mu.
+func (o *objects) sort() {
+	if o.sorted == len(o.keys) && len(o.keys) == len(o.byKey) {
+		return
+	}
+	sort.Strings(o.keys)
+	kept := o.keys[:0]
+	for i, key := range o.keys {
+		if i > 0 && len(kept) > 0 && kept[len(kept)-1] == key {
+			continue
+		}
+		if o.byKey[key] != nil {
+			kept = append(kept, key)
+		}
+	}
+	o.keys, o.sorted = kept, len(kept)
+}
+
+func md5Etag(body []byte) string {
+	sum := md5.Sum(body)
+	return `"` + hex.EncodeToString(sum[:]) + `"`
+}
