@@ -200,3 +200,27 @@ func TestDescribeTopicPartitions(t *testing.T) {
 		})
 	}
 }
+
+// TestM11M13: DescribeCluster and Metadata tell of the same cluster, and nothing is being reassigned.
+func TestM11M13(t *testing.T) {
+	c, _ := begin(t)
+	req := kmsg.NewPtrDescribeClusterRequest()
+	req.EndpointType = 1
+	meta := Ask[*kmsg.MetadataResponse](c, MetadataRequest(12))
+	for version := int16(0); version <= 2; version++ {
+		req.Version = version
+		resp := Ask[*kmsg.DescribeClusterResponse](c, req)
+		if resp.ErrorCode != 0 || meta.ClusterID == nil || resp.ClusterID != *meta.ClusterID || resp.ControllerID != target.node || len(resp.Brokers) != 1 {
+			t.Fatalf("M11 v%d: %+v", version, resp)
+		}
+		if b, m := resp.Brokers[0], meta.Brokers[0]; b.NodeID != m.NodeID || b.Host != m.Host || b.Port != m.Port {
+			t.Errorf("M11 v%d: broker %+v, Metadata says %+v", version, b, m)
+		}
+	}
+	req.Version, req.EndpointType = 2, 2
+	WantCode(t, "M11 controllers", Ask[*kmsg.DescribeClusterResponse](c, req).ErrorCode, protocol.CodeMismatchedEndpointType)
+	reassign := kmsg.NewPtrListPartitionReassignmentsRequest()
+	if resp := Ask[*kmsg.ListPartitionReassignmentsResponse](c, reassign); resp.ErrorCode != 0 || len(resp.Topics) != 0 {
+		t.Errorf("M13 code %d, %d topics", resp.ErrorCode, len(resp.Topics))
+	}
+}
