@@ -46,7 +46,7 @@ func (b *Broker) createTopics(c *call, req *kmsg.CreateTopicsRequest) {
 		}
 		if total > newPartitionsMax {
 			resp.Topics = append(resp.Topics, createError(t.Topic, &refusal{protocol.CodePolicyViolation,
-				fmt.Sprintf("Excessively large number of partitions per request: %d, at most %d are allowed", total, newPartitionsMax)}))
+				"Excessively large number of partitions per request."}))
 			continue
 		}
 		spec, refused := v.topicSpec(t)
@@ -93,14 +93,14 @@ func (b *Broker) createRefusal(name string, err error) *refusal {
 	case protocol.CodeTopicAlreadyExists:
 		r.message = fmt.Sprintf("Topic '%s' already exists.", name)
 	case protocol.CodeInvalidTopicException:
-		r = collides(name)
+		r = b.view().collides(name)
 	}
 	return r
 }
 
-func collides(name string) *refusal {
-	return &refusal{protocol.CodeInvalidTopicException, fmt.Sprintf(
-		"Topic '%s' collides with an existing topic: names that differ in '.' and '_' only are the same metric", name)}
+func (v *view) collides(name string) *refusal {
+	return &refusal{protocol.CodeInvalidTopicException,
+		fmt.Sprintf("Topic '%s' collides with existing topic: %s", name, v.metricNames()[metricName(name)])}
 }
 
 // collision reports whether another topic's name differs in '.' and '_' only (M3).
@@ -108,8 +108,12 @@ func (v *view) collision(name string) bool {
 	if !strings.ContainsAny(name, "._") {
 		return false
 	}
-	return v.metricNames()[strings.ReplaceAll(name, ".", "_")]
+	_, taken := v.metricNames()[metricName(name)]
+	return taken
 }
+
+// metricName is what a topic is called in Kafka's metrics.
+func metricName(topic string) string { return strings.ReplaceAll(topic, ".", "_") }
 
 // topicSpec checks one topic of a request (M3, M4, M9).
 func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, *refusal) {
@@ -124,7 +128,7 @@ func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, 
 		return spec, &refusal{protocol.CodeTopicAlreadyExists, fmt.Sprintf("Topic '%s' already exists.", t.Topic)}
 	}
 	if v.collision(t.Topic) {
-		return spec, collides(t.Topic)
+		return spec, v.collides(t.Topic)
 	}
 	for _, c := range t.Configs {
 		if c.Value == nil {

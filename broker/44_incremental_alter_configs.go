@@ -122,11 +122,13 @@ func (b *Broker) alterBroker(ctx context.Context, v *view, name string, ops []ka
 	return nil, b.meta.SetBrokerConfigs(ctx, id, want, set.Rev)
 }
 
-// changedKeys returns the keys that ops name, with the values they will have.
+// changedKeys returns the keys that ops give a value, with the values they will have. Any key may be deleted, as in Kafka.
 func changedKeys(ops []kafkaconfig.Op, want map[string]string) map[string]string {
 	changed := make(map[string]string, len(ops))
 	for _, op := range ops {
-		changed[op.Name] = want[op.Name]
+		if value, ok := want[op.Name]; ok {
+			changed[op.Name] = value
+		}
 	}
 	return changed
 }

@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
-	"strings"
+	"strconv"
 	"sync"
 
 	"github.com/tidemill/tidemill/kafkaconfig"
@@ -24,8 +24,8 @@ type view struct {
 	brokers []liveBroker
 	// logConfigs caches the resolved settings of topics: *metadata.Topic -> *kafkaconfig.LogConfig.
 	logConfigs sync.Map
-	// metricNames returns the names of all topics with '_' for '.', which must differ.
-	metricNames func() map[string]bool
+	// metricNames returns the topics by their names in metrics, which must differ.
+	metricNames func() map[string]string
 }
 
 type liveBroker struct {
@@ -45,15 +45,18 @@ func (b *Broker) view() *view {
 }
 
 func newView(img *metadata.Image, static map[string]string, self int32, info metadata.BrokerInfo) *view {
+	id := strconv.Itoa(int(self))
+	own := map[string]string{"broker.id": id, "node.id": id} // told whether it was given or found
+	maps.Copy(own, static)
 	v := &view{img: img, self: self, selfInfo: info, layers: kafkaconfig.Layers{
 		Broker:         img.BrokerConfigs[self].Values,
 		ClusterDefault: img.BrokerConfigs[metadata.DefaultBroker].Values,
-		Static:         static,
+		Static:         own,
 	}}
-	v.metricNames = sync.OnceValue(func() map[string]bool {
-		names := make(map[string]bool, len(img.Topics))
+	v.metricNames = sync.OnceValue(func() map[string]string {
+		names := make(map[string]string, len(img.Topics))
 		for name := range img.Topics {
-			names[strings.ReplaceAll(name, ".", "_")] = true
+			names[metricName(name)] = name
 		}
 		return names
 	})

@@ -89,7 +89,7 @@ func TestValidateBroker(t *testing.T) {
 		{name: "fine", changed: map[string]string{"message.max.bytes": "5", "unknown": "x", "listener.name.x.ssl.keystore.type": "PEM"}},
 		{name: "read-only", changed: map[string]string{"num.partitions": "3", "log.retention.hours": "4"}, want: "Cannot update these configs dynamically: [log.retention.hours, num.partitions]"},
 		{name: "unprefixed", changed: map[string]string{"ssl.keystore.password": "x"}, want: "These security configs can be dynamically updated only per-listener using the listener prefix: [ssl.keystore.password]"},
-		{name: "per broker", clusterDefault: true, changed: map[string]string{"listeners": "x"}, want: "Cannot update these configs at default cluster level: [listeners]"},
+		{name: "per broker", clusterDefault: true, changed: map[string]string{"listeners": "x"}, want: "Cannot update these configs at default cluster level, broker id must be specified: [listeners]"},
 		{name: "bad value", changed: map[string]string{"message.max.bytes": "x"}, want: "Invalid value x for configuration message.max.bytes: Not a number of type INT"},
 		{name: "bad override", changed: map[string]string{"max.connections.per.ip.overrides": "a:b"}, want: "Invalid value a:b for configuration max.connections.per.ip.overrides: want host:limit,host:limit"},
 	}

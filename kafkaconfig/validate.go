@@ -102,7 +102,7 @@ func ValidateBroker(clusterDefault bool, changed, after map[string]string) error
 			strings.Join(unprefixed, ", ") + "]"}
 	}
 	if perBroker != nil {
-		return &Error{InvalidRequest, "Cannot update these configs at default cluster level: [" + strings.Join(perBroker, ", ") + "]"}
+		return &Error{InvalidRequest, "Cannot update these configs at default cluster level, broker id must be specified: [" + strings.Join(perBroker, ", ") + "]"}
 	}
 	for _, name := range slices.Sorted(maps.Keys(after)) {
 		if k, ok := Lookup(BrokerScope, baseName(name)); ok {
