@@ -38,9 +38,9 @@ func TestA10MetadataSendsNobodyAway(t *testing.T) {
 	}
 }
 
-// TestM12AndTransactionsAreNotAdvertised: DescribeLogDirs, transactions, ACLs, quotas, KIP-714, KIP-848, share and streams
-// groups are absent from ApiVersions, and asking all the same closes the connection (A3).
-func TestM12AndTransactionsAreNotAdvertised(t *testing.T) {
+// TestA3AbsentIsNotAdvertised: transactions, quotas, KIP-714, KIP-848, share and streams groups are absent from ApiVersions,
+// and asking all the same closes the connection.
+func TestA3AbsentIsNotAdvertised(t *testing.T) {
 	b := startBroker(t)
 	c := dial(t, b.kafka)
 	advertised := map[int16]bool{}
@@ -51,9 +51,9 @@ func TestM12AndTransactionsAreNotAdvertised(t *testing.T) {
 		}
 	}
 	for _, req := range []kmsg.Request{
-		kmsg.NewPtrDescribeLogDirsRequest(), kmsg.NewPtrAddPartitionsToTxnRequest(), kmsg.NewPtrAddOffsetsToTxnRequest(),
+		kmsg.NewPtrAddPartitionsToTxnRequest(), kmsg.NewPtrAddOffsetsToTxnRequest(),
 		kmsg.NewPtrEndTxnRequest(), kmsg.NewPtrWriteTxnMarkersRequest(), kmsg.NewPtrTxnOffsetCommitRequest(),
-		kmsg.NewPtrDescribeACLsRequest(), kmsg.NewPtrDescribeClientQuotasRequest(), kmsg.NewPtrConsumerGroupHeartbeatRequest(),
+		kmsg.NewPtrDescribeClientQuotasRequest(), kmsg.NewPtrConsumerGroupHeartbeatRequest(),
 		kmsg.NewPtrConsumerGroupDescribeRequest(), kmsg.NewPtrGetTelemetrySubscriptionsRequest(), kmsg.NewPtrPushTelemetryRequest(),
 		kmsg.NewPtrShareFetchRequest(), kmsg.NewPtrStreamsGroupHeartbeatRequest(),
 	} {

@@ -31,10 +31,15 @@ const (
 	KeyDeleteRecords              Key = 21
 	KeyInitProducerID             Key = 22
 	KeyOffsetForLeaderEpoch       Key = 23
+	KeyDescribeACLs               Key = 29
+	KeyCreateACLs                 Key = 30
+	KeyDeleteACLs                 Key = 31
 	KeyDescribeConfigs            Key = 32
+	KeyDescribeLogDirs            Key = 35
 	KeySaslAuthenticate           Key = 36
 	KeyCreatePartitions           Key = 37
 	KeyDeleteGroups               Key = 42
+	KeyElectLeaders               Key = 43
 	KeyIncrementalAlterConfigs    Key = 44
 	KeyListPartitionReassignments Key = 46
 	KeyOffsetDelete               Key = 47
@@ -81,10 +86,15 @@ var apis = []struct {
 	{API{KeyDeleteRecords, "DeleteRecords", 0, 2, 0}, 2},
 	{API{KeyInitProducerID, "InitProducerId", 0, 5, 0}, 2},
 	{API{KeyOffsetForLeaderEpoch, "OffsetForLeaderEpoch", 2, 4, 2}, 4},
+	{API{KeyDescribeACLs, "DescribeAcls", 1, 3, 1}, 2},
+	{API{KeyCreateACLs, "CreateAcls", 1, 3, 1}, 2},
+	{API{KeyDeleteACLs, "DeleteAcls", 1, 3, 1}, 2},
 	{API{KeyDescribeConfigs, "DescribeConfigs", 1, 4, 1}, 4},
+	{API{KeyDescribeLogDirs, "DescribeLogDirs", 1, 5, 1}, 2},
 	{API{KeySaslAuthenticate, "SaslAuthenticate", 0, 2, 0}, 2},
 	{API{KeyCreatePartitions, "CreatePartitions", 0, 3, 0}, 2},
 	{API{KeyDeleteGroups, "DeleteGroups", 0, 2, 0}, 2},
+	{API{KeyElectLeaders, "ElectLeaders", 0, 2, 0}, 2},
 	{API{KeyIncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 0}, 1},
 	{API{KeyListPartitionReassignments, "ListPartitionReassignments", 0, 0, 0}, 0},
 	{API{KeyOffsetDelete, "OffsetDelete", 0, 0, 0}, neverFlexible},

@@ -54,12 +54,20 @@ var schemas = map[Key]string{
 	KeyInitProducerID: `TransactionalID:string TransactionTimeoutMillis:i32 ProducerID:i64@3+ ProducerEpoch:i16@3+`,
 	KeyOffsetForLeaderEpoch: `ReplicaID:i32@3+
 		Topics:[ Topic:string Partitions:[ Partition:i32 CurrentLeaderEpoch:i32 LeaderEpoch:i32 ] ]`,
+	KeyDescribeACLs: `ResourceType:i8 ResourceName:string ResourcePatternType:i8 Principal:string Host:string
+		Operation:i8 PermissionType:i8`,
+	KeyCreateACLs: `Creations:[ ResourceType:i8 ResourceName:string ResourcePatternType:i8 Principal:string Host:string
+			Operation:i8 PermissionType:i8 ]`,
+	KeyDeleteACLs: `Filters:[ ResourceType:i8 ResourceName:string ResourcePatternType:i8 Principal:string Host:string
+			Operation:i8 PermissionType:i8 ]`,
 	KeyDescribeConfigs: `Resources:[ ResourceType:i8 ResourceName:string ConfigNames:[string] ]
 		IncludeSynonyms:i8 IncludeDocumentation:i8@3+`,
+	KeyDescribeLogDirs:  `Topics:[ Topic:string Partitions:[i32] ]`,
 	KeySaslAuthenticate: `SASLAuthBytes:bytes`,
 	KeyCreatePartitions: `Topics:[ Topic:string Count:i32 Assignment:[ Replicas:[i32] ] ]
 		TimeoutMillis:i32 ValidateOnly:i8`,
 	KeyDeleteGroups: `Groups:[string]`,
+	KeyElectLeaders: `ElectionType:i8@1+ Topics:[ Topic:string Partitions:[i32] ] TimeoutMillis:i32`,
 	KeyIncrementalAlterConfigs: `Resources:[ ResourceType:i8 ResourceName:string
 			Configs:[ Name:string Op:i8 Value:string ] ] ValidateOnly:i8`,
 	KeyListPartitionReassignments: `TimeoutMillis:i32 Topics:[ Topic:string Partitions:[i32] ]`,
