@@ -34,8 +34,8 @@ type Broker struct {
 	ctx  context.Context // ends when the broker stops
 	info metadata.BrokerInfo
 
-	etcdErr       <-chan error // of the embedded etcd; nil without one
-	putsPerSecond float64
+	etcdErr <-chan error // of the embedded etcd; nil without one
+	pacing  pacing
 
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store

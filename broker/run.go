@@ -17,7 +17,6 @@ import (
 	"github.com/tidemill/tidemill/coordinator"
 	"github.com/tidemill/tidemill/coordinator/group"
 	"github.com/tidemill/tidemill/metadata"
-	"github.com/tidemill/tidemill/objectstore/storeurl"
 	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/server"
@@ -39,10 +38,6 @@ const (
 	tailShare    = 30
 	cacheShare   = 15
 )
-
-// defaultS3PutsPerSecond bounds the PUTs that are sent early to save latency where each has a price: at 5 USD a million,
-// 16 a second are 7 USD a day, and a Connect task with one batch in flight at 60 ms a PUT is not held up.
-const defaultS3PutsPerSecond = 16
 
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
 // the next start needs no scan (W8). It returns nil after a clean stop. The banner goes to out.
@@ -81,9 +76,7 @@ func (b *Broker) run(ctx context.Context, version string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if b.putsPerSecond = b.cfg.PutsPerSecond; b.putsPerSecond == 0 && bucket.Kind == storeurl.S3 {
-		b.putsPerSecond = defaultS3PutsPerSecond
-	}
+	b.pacing = pacingOf(b.cfg, bucket.Kind)
 	if c, ok := b.store.(io.Closer); ok {
 		closing.add("object store", c.Close)
 	}
@@ -130,7 +123,8 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		return fmt.Errorf("register the log's metrics: %w", err)
 	}
 	b.wal = wal.NewWriter(b.life, b.store, b.logs, wal.Options{
-		Cluster: logCluster, FlushInterval: b.cfg.WALFlushInterval, PutsPerSecond: b.putsPerSecond,
+		Cluster: logCluster, FlushInterval: b.cfg.WALFlushInterval,
+		PutsPerSecond: b.pacing.putsPerSecond, EagerBytes: b.pacing.eagerBytes, Window: b.pacing.window,
 		Windows: b.windows, Metrics: metrics, Logger: b.log,
 	})
 	b.logs.UseWAL(b.wal)

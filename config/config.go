@@ -31,7 +31,8 @@ type Config struct {
 	LogFormat   string // text or json
 
 	WALFlushInterval time.Duration
-	PutsPerSecond    float64
+	WriteProfile     string  // one of the Profile constants
+	PutsPerSecond    float64 // 0: the profile's
 
 	Kafka map[string]string // Kafka's settings given at start: kafkaconfig.Layers.Static
 

@@ -107,6 +107,7 @@ func TestProblemsSayWhatWhereAndHow(t *testing.T) {
 		{name: "same port", args: []string{"--http", "127.0.0.1:9092"}, want: "http (set by flag --http): 127.0.0.1:9092 is the address of listen too (default)"},
 		{name: "memory", args: []string{"--memory", "1MiB"}, want: "memory (set by flag --memory): 1MiB is too little"},
 		{name: "flush interval", args: []string{"--flush-interval", "5"}, want: `flush-interval (set by flag --flush-interval): "5" is not a time from 1ms to 10s`},
+		{name: "write profile", args: []string{"--write-profile", "cheap"}, want: `write-profile (set by flag --write-profile): "cheap" is not a profile`},
 		{name: "puts", args: []string{"--puts-per-second", "NaN"}, want: `puts-per-second (set by flag --puts-per-second): "NaN" is not a number of writes per second`},
 		{name: "log level", args: []string{"--log-level", "loud"}, want: `log-level (set by flag --log-level): "loud" is not a log level`},
 		{name: "broker id", args: []string{"--broker-id", "-2"}, want: `broker-id (set by flag --broker-id): "-2" is not a broker id`},

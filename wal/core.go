@@ -115,6 +115,7 @@ func newCore(life Life, o Options, rng *rand.Rand) *core {
 	return &core{
 		policy: flushPolicy{
 			window: o.Window, slotBytes: int64(o.SlotBytes), interval: o.FlushInterval, putsPerSecond: o.PutsPerSecond,
+			eagerBytes: o.EagerBytes,
 		},
 		budget:    newPutBudget(o.PutsPerSecond),
 		windows:   o.Windows,

@@ -22,6 +22,8 @@ type Options struct {
 	// PutsPerSecond is the PUT budget of slots that are cut early to save latency. 0: unlimited. Full slots and the
 	// flush interval (stretched to 1/PutsPerSecond) are never held up by it.
 	PutsPerSecond float64
+	// EagerBytes are worth a PUT beyond that budget, some tens of times a second at most. 0: none are.
+	EagerBytes int64
 	// MaxOpenBytes is how much may wait uncut before Stalled, default 64 MiB.
 	MaxOpenBytes int64
 	// StallAfter is how long a slot may be unresolved before Stalled (W7), default 5 s.

@@ -10,6 +10,8 @@ func TestFlushPolicy(t *testing.T) {
 	free := flushPolicy{window: 4, slotBytes: 1000, interval: 100 * ms}
 	cheap := free
 	cheap.putsPerSecond = 2
+	eager := cheap
+	eager.eagerBytes = 600
 	now := time.Hour
 	for _, c := range []struct {
 		name   string
@@ -33,6 +35,10 @@ func TestFlushPolicy(t *testing.T) {
 		{"budget holds full producers", cheap, flushState{openBytes: 1, openSince: now, nudged: true, inFlight: 1, windowsFull: true, lastCut: now, tokens: 0}, false, now + 500*ms},
 		{"budget stretches the interval", cheap, flushState{openBytes: 1, openSince: now, nudged: true, inFlight: 1, lastCut: now - 100*ms}, false, now + 400*ms},
 		{"debt does not starve the interval", cheap, flushState{openBytes: 1, openSince: now, nudged: true, inFlight: 1, lastCut: now - 500*ms, tokens: -2}, true, 0},
+		{"budget is the pace while slots are in flight", cheap, flushState{openBytes: 1, openSince: now, nudged: true, inFlight: 3, lastCut: now, tokens: 1}, true, 0},
+		{"enough goes without a token", eager, flushState{openBytes: 600, openSince: now, nudged: true, inFlight: 3, lastCut: now - 25*ms, tokens: -2}, true, 0},
+		{"enough too soon after the last slot waits", eager, flushState{openBytes: 600, openSince: now, nudged: true, inFlight: 1, lastCut: now - 10*ms, tokens: -2}, false, now + 15*ms},
+		{"not enough waits for a token", eager, flushState{openBytes: 599, openSince: now, nudged: true, inFlight: 1, lastCut: now - 100*ms, tokens: -2}, false, now + 400*ms},
 		{"budget does not hold a full slot", cheap, flushState{openBytes: 1000, lastCut: now, tokens: -2}, true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
