@@ -48,15 +48,13 @@ func TestDebezium(t *testing.T) {
 	topics.seen.checkOnce(t, "topics", s.changes)
 	file.seen.checkOnce(t, "file", s.changes)
 
-	s.work(roundChanges)
-	topics.wait("the round's first changes", s.changes[:len(s.changes)-roundChanges+1])
+	topics.waitFlow(s)
 	broker.Kill9()
 	s.work(roundChanges)
 	broker.Start()
 	topics.wait("the changes around the broker's kill", s.changes)
 
-	s.work(roundChanges)
-	topics.wait("the round's first changes", s.changes[:len(s.changes)-roundChanges+1])
+	topics.waitFlow(s)
 	w.process.Kill9()
 	s.work(roundChanges)
 	w.start()
@@ -106,6 +104,15 @@ func (r *shopReader) wait(what string, changes []change) {
 	begun := time.Now()
 	r.until(what, func() error { return r.seen.missing(changes) })
 	r.t.Logf("%s: there after %v", what, time.Since(begun).Round(time.Millisecond))
+}
+
+// waitFlow returns while changes are under way: after a round of which some have come, in the middle of another.
+func (r *shopReader) waitFlow(s *shop) {
+	r.t.Helper()
+	s.work(roundChanges)
+	r.wait("a round's first change", s.changes[:len(s.changes)-roundChanges+1])
+	s.work(roundChanges)
+	r.t.Logf("at the kill: %v", r.seen.missing(s.changes))
 }
 
 // until reads until nothing is missing.

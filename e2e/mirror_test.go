@@ -25,7 +25,8 @@ const (
 	// The names of the clusters: a topic of primary is called primary.topic on backup.
 	primary, backup = "primary", "backup"
 	orders, prices  = "orders", "prices"
-	// stopsAtEnd consumes orders to their end and stops, stopsMidway is halfway through the first round.
+	returns         = "returns"
+	// stopsAtEnd consumes the first round of orders and stops at its end, stopsMidway is halfway through the second.
 	stopsAtEnd, stopsMidway = "stops-at-end", "stops-midway"
 )
 
@@ -39,7 +40,6 @@ func TestMirrorMaker(t *testing.T) {
 	m.produce(orders, 0, 1, 2)
 	m.produce(prices, 0, 1)
 	m.stopAtEnd()
-	m.stopMidway()
 
 	m.start()
 	m.checkTopics()
@@ -52,6 +52,8 @@ func TestMirrorMaker(t *testing.T) {
 	m.checkTopics()
 	m.produce(orders, 0, 1, 2, 3, 4)
 	m.checkRecords(orders)
+	m.stopMidway()
+	m.checkTranslated()
 
 	// MirrorMaker finds its place again, so nothing comes twice.
 	m.process.Terminate(workerLimit)
@@ -60,6 +62,8 @@ func TestMirrorMaker(t *testing.T) {
 	m.checkRecords(orders, prices)
 	m.checkRemoteOffsets()
 	m.checkContinues()
+
+	m.killUnderMirror()
 }
 
 // A mirror is MirrorMaker between two clusters.
@@ -72,6 +76,8 @@ type mirror struct {
 	process          *harness.Process
 	// topics are those of the source, with the configs that differ from the defaults.
 	topics map[string]map[string]string
+	// groups are consumer groups of orders: where each has stopped in partitions 0 to 2.
+	groups map[string]int64
 	// sent are the records of each partition of the source.
 	sent map[place][]*kgo.Record
 }
@@ -84,6 +90,7 @@ func newMirror(t *testing.T) *mirror {
 	m := &mirror{
 		t: t, ctx: ctx, source: harness.NewKafka(t, settings), target: harness.NewBroker(t, settings),
 		topics: map[string]map[string]string{}, sent: map[place][]*kgo.Record{},
+		groups: map[string]int64{},
 	}
 	m.sources, m.targets = kadm.NewClient(m.source.Client()), kadm.NewClient(m.target.Client())
 	props := []string{
@@ -217,22 +224,30 @@ func (m *mirror) checkRuns() {
 func (m *mirror) checkRecords(topics ...string) {
 	m.t.Helper()
 	for _, topic := range topics {
-		want := m.ends(topic)
 		harness.Eventually(m.t, mirrorLimit, "all records of "+topic+" are mirrored", func() error {
-			m.checkRuns()
-			ends, err := m.targets.ListEndOffsets(m.ctx, primary+"."+topic)
-			if err != nil {
-				return err
-			}
-			for partition, end := range want {
-				if got, ok := ends.Lookup(primary+"."+topic, partition); !ok || got.Err != nil || got.Offset < end {
-					return fmt.Errorf("%s/%d ends at %d (%v), want %d", topic, partition, got.Offset, got.Err, end)
+			for partition, end := range m.ends(topic) {
+				if err := m.reached(topic, partition, end); err != nil {
+					return err
 				}
 			}
 			return nil
 		})
 		m.compare(topic)
 	}
+}
+
+// reached returns nil once a partition has end records at the target.
+func (m *mirror) reached(topic string, partition int32, end int64) error {
+	m.t.Helper()
+	m.checkRuns()
+	ends, err := m.targets.ListEndOffsets(m.ctx, primary+"."+topic)
+	if err != nil {
+		return err
+	}
+	if got, ok := ends.Lookup(primary+"."+topic, partition); !ok || got.Err != nil || got.Offset < end {
+		return fmt.Errorf("%s/%d ends at %d (%v), want %d", topic, partition, got.Offset, got.Err, end)
+	}
+	return nil
 }
 
 // A mirrored record is what must be equal on both sides.
@@ -250,7 +265,7 @@ func (m *mirror) compare(topic string) {
 	m.t.Helper()
 	report := limited(m.t)
 	ends := m.ends(topic)
-	got := m.read(ends, kgo.ConsumeTopics(primary+"."+topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	got := m.readTo(ends, kgo.ConsumeTopics(primary+"."+topic))
 	for partition := range ends {
 		sent, found := m.sent[place{topic: topic, partition: partition}], got[partition]
 		if len(found) != len(sent) {
@@ -264,31 +279,93 @@ func (m *mirror) compare(topic string) {
 	}
 }
 
-// read reads the target until every partition has come to its end.
-func (m *mirror) read(ends map[int32]int64, opts ...kgo.Opt) map[int32][]*kgo.Record {
+// killUnderMirror kills the target while records come. MirrorMaker's producers are not idempotent: what was in flight may
+// come twice, but for the first time it comes in order.
+func (m *mirror) killUnderMirror() {
 	m.t.Helper()
-	client := m.target.Client(opts...)
-	defer client.Close()
-	got := map[int32][]*kgo.Record{}
-	atEnd := func() bool {
-		for partition, end := range ends {
-			if log := got[partition]; len(log) == 0 || log[len(log)-1].Offset < end-1 {
-				return false
+	m.create(returns, 3, nil)
+	m.produce(returns, 0, 1, 2)
+	m.checkRecords(returns)
+	m.produce(returns, 0, 1, 2)
+	harness.Eventually(m.t, mirrorLimit, "records are under way", func() error { return m.reached(returns, 0, mirrorRound+1) })
+	m.produce(returns, 0, 1, 2)
+	m.t.Logf("at the kill: %v", m.reached(returns, 0, 3*mirrorRound))
+	m.target.Kill9()
+	m.produce(returns, 0, 1, 2)
+	m.target.Start()
+	missing := func(got map[int32][]*kgo.Record) error {
+		for partition, end := range m.ends(returns) {
+			if n := m.inOrder(returns, partition, got[partition]); n < int(end) {
+				return fmt.Errorf("partition %d has %d of %d records in order", partition, n, end)
 			}
 		}
-		return true
+		return nil
 	}
-	for !atEnd() {
-		fetches := client.PollFetches(m.ctx)
-		if err := fetches.Err(); err != nil {
-			m.t.Fatalf("read the target: %v", err)
+	again := 0
+	for partition, log := range m.read(missing, kgo.ConsumeTopics(primary+"."+returns)) {
+		again += len(log) - int(m.ends(returns)[partition])
+	}
+	m.t.Logf("%d records came again after the kill", again)
+}
+
+// inOrder is how many of a partition's records have come without a gap before them. None may be made up.
+func (m *mirror) inOrder(topic string, partition int32, found []*kgo.Record) (next int) {
+	m.t.Helper()
+	sent := m.sent[place{topic: topic, partition: partition}]
+	for _, r := range found {
+		number := string(r.Key)
+		if r.Key == nil {
+			_, number, _ = strings.Cut(string(r.Value), ": ")
 		}
+		n, err := strconv.Atoi(number)
+		if err != nil || n >= len(sent) {
+			m.t.Fatalf("%s/%d@%d: %q = %q was not sent", topic, partition, r.Offset, r.Key, r.Value)
+		}
+		if diff := cmp.Diff(mirroredOf(sent[n]), mirroredOf(r)); diff != "" {
+			m.t.Fatalf("%s/%d@%d: %s", topic, partition, r.Offset, diff)
+		}
+		if n > next {
+			return next
+		}
+		next = max(next, n+1)
+	}
+	return next
+}
+
+// readTo reads the target until every partition has come to its end.
+func (m *mirror) readTo(ends map[int32]int64, opts ...kgo.Opt) map[int32][]*kgo.Record {
+	m.t.Helper()
+	return m.read(func(got map[int32][]*kgo.Record) error {
+		for partition, end := range ends {
+			if log := got[partition]; len(log) == 0 || log[len(log)-1].Offset < end-1 {
+				return fmt.Errorf("partition %d: %d records, the end is at %d", partition, len(log), end)
+			}
+		}
+		return nil
+	}, opts...)
+}
+
+// read reads the target until nothing is missing.
+func (m *mirror) read(missing func(got map[int32][]*kgo.Record) error, opts ...kgo.Opt) map[int32][]*kgo.Record {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.ctx, mirrorLimit)
+	defer cancel()
+	client := m.target.Client(append(opts, kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	defer client.Close()
+	got := map[int32][]*kgo.Record{}
+	for err := missing(got); err != nil; err = missing(got) {
+		m.checkRuns()
+		fetches := client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			m.t.Fatalf("read the target: not within %v: %v", mirrorLimit, err)
+		}
+		fetches.EachError(func(topic string, partition int32, err error) { m.t.Logf("%s/%d: %v", topic, partition, err) })
 		fetches.EachRecord(func(r *kgo.Record) { got[r.Partition] = append(got[r.Partition], r) })
 	}
 	return got
 }
 
-// stopAtEnd runs a group through all of orders.
+// stopAtEnd runs a group through the first round of orders.
 func (m *mirror) stopAtEnd() {
 	m.t.Helper()
 	client := m.source.Client(kgo.ConsumerGroup(stopsAtEnd), kgo.ConsumeTopics(orders), kgo.DisableAutoCommit(),
@@ -304,27 +381,29 @@ func (m *mirror) stopAtEnd() {
 	if err := client.CommitUncommittedOffsets(m.ctx); err != nil {
 		m.t.Fatal(err)
 	}
+	m.groups[stopsAtEnd] = mirrorRound
 }
 
-// stopMidway commits an offset in the middle of each partition of orders.
+// stopMidway commits offsets in the middle of the second round of orders.
 func (m *mirror) stopMidway() {
 	m.t.Helper()
+	m.groups[stopsMidway] = mirrorRound * 3 / 2
 	offsets := kadm.Offsets{}
 	for partition := range int32(3) {
-		offsets.AddOffset(orders, partition, mirrorRound/2, -1)
+		offsets.AddOffset(orders, partition, m.groups[stopsMidway], -1)
 	}
 	if err := m.sources.CommitAllOffsets(m.ctx, stopsMidway, offsets); err != nil {
 		m.t.Fatal(err)
 	}
 }
 
-// checkTranslated waits until the groups are at the target: exactly where they were if that was the end, since that is what
-// MirrorMaker knows best, and else at most that far.
+// checkTranslated waits until the groups are at the target. MirrorMaker knows the latest record's place best and fewer and
+// fewer before it: who stops at the end goes on exactly there, who stops before it may see some records again and misses none.
 func (m *mirror) checkTranslated() {
 	m.t.Helper()
 	harness.Eventually(m.t, mirrorLimit, "the groups' offsets are translated", func() error {
 		m.checkRuns()
-		for group, want := range map[string]int64{stopsAtEnd: mirrorRound, stopsMidway: mirrorRound / 2} {
+		for group, want := range m.groups {
 			offsets, err := m.targets.FetchOffsets(m.ctx, group)
 			if err != nil {
 				return err
@@ -347,7 +426,7 @@ func (m *mirror) checkTranslated() {
 func (m *mirror) checkHeartbeats() {
 	m.t.Helper()
 	for _, topic := range []string{"heartbeats", primary + ".heartbeats"} {
-		m.read(map[int32]int64{0: 2}, kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		m.readTo(map[int32]int64{0: 2}, kgo.ConsumeTopics(topic))
 	}
 }
 
@@ -367,37 +446,44 @@ func (m *mirror) alter() {
 	m.topics[orders] = map[string]string{"retention.ms": retention, "max.message.bytes": "1048588"}
 }
 
-// checkRemoteOffsets compares what MirrorMaker's own client reads from the checkpoints with the groups' offsets.
+// checkRemoteOffsets compares what MirrorMaker's own client reads from the checkpoints with the groups' offsets, which
+// follow them.
 func (m *mirror) checkRemoteOffsets() {
 	m.t.Helper()
 	groups := []string{stopsAtEnd, stopsMidway}
-	want := []string{"upstream [" + primary + "]", "hops 1"}
-	for _, group := range groups {
-		offsets, err := m.targets.FetchOffsets(m.ctx, group)
-		if err != nil {
-			m.t.Fatal(err)
-		}
-		offsets.Each(func(o kadm.OffsetResponse) {
-			want = append(want, fmt.Sprintf("offset %s %s-%d %d", group, o.Topic, o.Partition, o.At))
-		})
-	}
 	argv := harness.MirrorJava(m.t, mirrorHeap, harness.JavaSource(m.t, "RemoteOffsets.java"),
 		append([]string{m.target.Addr, primary}, groups...)...)
-	got := strings.Split(strings.TrimSpace(harness.Run(m.t, mirrorLimit, "", argv...)), "\n")
-	slices.Sort(want)
-	slices.Sort(got)
-	if diff := cmp.Diff(want, got); diff != "" {
-		m.t.Errorf("groups' offsets (-) and RemoteClusterUtils (+):\n%s", diff)
-	}
+	harness.Eventually(m.t, mirrorLimit, "the groups are where their checkpoints are", func() error {
+		out, err := harness.TryRun(mirrorLimit, "", argv...)
+		if err != nil {
+			return err
+		}
+		got := strings.Split(strings.TrimSpace(out), "\n")
+		want := []string{"upstream [" + primary + "]", "hops 1"}
+		for _, group := range groups {
+			offsets, err := m.targets.FetchOffsets(m.ctx, group)
+			if err != nil {
+				return err
+			}
+			offsets.Each(func(o kadm.OffsetResponse) {
+				want = append(want, fmt.Sprintf("offset %s %s-%d %d", group, o.Topic, o.Partition, o.At))
+			})
+		}
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("groups' offsets (-) and RemoteClusterUtils (+):\n%s", diff)
+		}
+		return nil
+	})
 }
 
 // checkContinues moves the groups to the target: the first goes on right after its last record, the other misses none.
 func (m *mirror) checkContinues() {
 	m.t.Helper()
 	ends := m.ends(orders)
-	for group, want := range map[string]int64{stopsAtEnd: mirrorRound, stopsMidway: mirrorRound / 2} {
-		got := m.read(ends, kgo.ConsumerGroup(group), kgo.ConsumeTopics(primary+"."+orders),
-			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	for group, want := range m.groups {
+		got := m.readTo(ends, kgo.ConsumerGroup(group), kgo.ConsumeTopics(primary+"."+orders))
 		for partition := range int32(3) {
 			first := got[partition][0].Offset
 			m.t.Logf("%s continues at %d of partition %d, it was at %d", group, first, partition, want)
