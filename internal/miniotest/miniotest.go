@@ -37,7 +37,7 @@ func Start(t testing.TB) *Server {
 			"MINIO_ROOT_USER=" + s.AccessKey, "MINIO_ROOT_PASSWORD=" + s.SecretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off",
 			"MINIO_CALLHOME_ENABLE=off", "MINIO_CI_CD=1", "HOME=" + data, "MINIO_CONFIG_DIR=" + filepath.Join(data, ".config"),
 		},
-		Health: s.Endpoint + "/minio/health/live",
+		Health: s.Endpoint + "/minio/health/cluster", // live is said before requests are served
 	})
 	return s
 }
