@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"runtime"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -106,7 +107,11 @@ func checkProduced(records []byte, rules produceRules) (checkedBatch, *produceRe
 	return checkRecords(batch, rules)
 }
 
-// checkRecords holds the records themselves against the rules. Compressed ones are unpacked only when the topic needs it.
+// unpacking bounds the batches that are unpacked at a time: each may take much more memory than its request did (D11).
+var unpacking = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// checkRecords holds the records themselves against the rules. Compressed ones are unpacked for that, as Kafka does: what
+// cannot be read must not be stored.
 func checkRecords(batch record.Batch, rules produceRules) (checkedBatch, *produceRefusal) {
 	cfg := rules.config
 	appendTime := cfg.TimestampType == kafkaconfig.LogAppendTime
@@ -114,23 +119,18 @@ func checkRecords(batch record.Batch, rules produceRules) (checkedBatch, *produc
 		return checkedBatch{}, &produceRefusal{code: protocol.CodeInvalidTimestamp, byLog: true,
 			message: "Invalid timestamp type in message: a producer may not set the log append time"}
 	}
-	if batch.Codec() == record.None || cfg.Cleanup.Compact {
-		maxTimestamp, refused := walkRecords(batch, rules)
-		if refused != nil {
-			return checkedBatch{}, refused
-		}
-		if !appendTime && (maxTimestamp != batch.MaxTimestamp() || batch.IsLogAppendTime()) {
-			batch.SetCreateTime(maxTimestamp)
-		}
-	} else if !appendTime {
-		if bad := checkTimestamp(batch.MaxTimestamp(), rules); bad != "" {
-			return checkedBatch{}, &produceRefusal{code: protocol.CodeInvalidTimestamp, message: bad, byLog: true}
-		}
-		if batch.IsLogAppendTime() {
-			batch.SetCreateTime(batch.MaxTimestamp())
-		}
+	if batch.Codec() != record.None {
+		unpacking <- struct{}{}
+		defer func() { <-unpacking }()
 	}
-	batch, refused := recompress(batch, cfg)
+	maxTimestamp, refused := walkRecords(batch, rules)
+	if refused != nil {
+		return checkedBatch{}, refused
+	}
+	if !appendTime && (maxTimestamp != batch.MaxTimestamp() || batch.IsLogAppendTime()) {
+		batch.SetCreateTime(maxTimestamp)
+	}
+	batch, refused = recompress(batch, cfg)
 	if refused != nil {
 		return checkedBatch{}, refused
 	}
