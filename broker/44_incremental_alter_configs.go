@@ -83,6 +83,9 @@ func (b *Broker) alterConfigs(ctx context.Context, r kmsg.IncrementalAlterConfig
 }
 
 func (b *Broker) alterTopic(ctx context.Context, v *view, name string, ops []kafkaconfig.Op, validateOnly bool) (*refusal, error) {
+	if name == "" {
+		return &refusal{protocol.CodeInvalidRequest, "Default topic resources are not allowed."}, nil
+	}
 	if err := checkTopicName(name); err != nil {
 		return &refusal{protocol.CodeInvalidTopicException, err.Error()}, nil
 	}
