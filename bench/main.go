@@ -17,16 +17,21 @@ Usage: bench command [flags]      (bench command -h lists the flags)
 Processes:
   nullbroker   the yardstick: a broker that does the least a broker can
   s3           an S3 server in memory with the latency of a real one; counters at /_stats
+  etcd         an etcd whose calls are counted
+Drivers, for any broker at -bootstrap host:port:
   raw          the raw driver: raw produce | raw fetch
+  load         franz-go clients in an open loop
 Measurements:
   ratio        CPU per GB of the broker and of the null broker, side by side
+  run          scenarios, all or by name; prints a table
 `
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	commands := map[string]func(context.Context, []string) error{
-		"nullbroker": runNull, "s3": runSim, "raw": runRaw, "ratio": runRatio,
+		"nullbroker": runNull, "s3": runSim, "raw": runRaw, "etcd": runEtcd,
+		"load": runLoad, "ratio": runRatio, "run": runScenarios,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {
 		fmt.Fprint(os.Stderr, usage)

@@ -8,8 +8,11 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/tidemill/tidemill/bench/nullbroker"
 	"github.com/tidemill/tidemill/bench/rawdriver"
@@ -55,6 +58,34 @@ func runSim(ctx context.Context, args []string) error {
 		return err
 	}
 	return nil
+}
+
+// runEtcd runs an etcd on loopback until ctx ends.
+func runEtcd(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("etcd", flag.ExitOnError)
+	dir := flags.String("dir", "", "folder")
+	listen := flags.String("listen", "127.0.0.1:2379", "address for clients")
+	metrics := flags.String("metrics", "127.0.0.1:2381", "address of metrics")
+	_ = flags.Parse(args) // it exits on errors
+	c := embed.NewConfig()
+	c.Dir, c.LogLevel = *dir, "error"
+	at := func(addr string) []url.URL { return []url.URL{{Scheme: "http", Host: addr}} }
+	c.ListenClientUrls, c.AdvertiseClientUrls, c.ListenMetricsUrls = at(*listen), at(*listen), at(*metrics)
+	// A lone node never talks to a peer.
+	c.ListenPeerUrls = at("127.0.0.1:0")
+	c.AdvertisePeerUrls = at("127.0.0.1:0")
+	c.InitialCluster = c.InitialClusterFromName(c.Name)
+	e, err := embed.StartEtcd(c)
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-e.Err():
+		return err
+	}
 }
 
 func runRaw(ctx context.Context, args []string) error {

@@ -1,115 +1,163 @@
 package nullbroker
 
 import (
+	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"slices"
+	"sync"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 const (
-	readBuffer = 256 << 10
+	readBuffer = 64 << 10
 	frameMax   = 128 << 20
+	// unsentMax bounds the answers that wait for a client to read them.
+	unsentMax = 4 << 20
 )
 
-// A conn is one client's connection, used by one goroutine.
+// A conn is one client's connection. One goroutine reads and handles, another writes, as in a broker whose answers come later.
 type conn struct {
 	broker *Broker
 	nc     net.Conn
+	wake   chan struct{} // for a fetch that waits; of the reader
 
-	in         []byte
-	from, upTo int // in[from:upTo] is received and not yet handled
+	answer answers // being made, of the reader
 
-	out    []byte // answers to send, without what cuts adds
-	cuts   []cut
-	pieces [][]byte
-	wake   chan struct{}
+	mu     sync.Mutex
+	moved  sync.Cond
+	unsent answers
+	ended  bool
 }
 
-// A cut is where out is interrupted by bytes of the arena.
+// answers are bytes to send: out, interrupted by pieces of the arena.
+type answers struct {
+	out   []byte
+	cuts  []cut
+	size  int // of the pieces
+	spare net.Buffers
+}
+
+// A cut is where out is interrupted.
 type cut struct {
 	at     int
 	pieces [][]byte
 }
 
 func newConn(b *Broker, nc net.Conn) *conn {
-	return &conn{broker: b, nc: nc, in: make([]byte, readBuffer), wake: make(chan struct{}, 1)}
+	c := &conn{broker: b, nc: nc, wake: make(chan struct{}, 1)}
+	c.moved.L = &c.mu
+	return c
 }
 
 // serve handles requests until the connection ends.
 func (c *conn) serve() {
+	var writer sync.WaitGroup
+	writer.Go(c.write)
+	defer writer.Wait()
+	defer c.end()
+	r := bufio.NewReaderSize(c.nc, readBuffer)
+	frame := make([]byte, readBuffer)
+	var head [4]byte
 	for {
-		need, err := c.handleAll()
-		if err != nil || c.flush() != nil {
+		if _, err := io.ReadFull(r, head[:]); err != nil {
 			return
 		}
-		c.room(need)
-		n, err := c.nc.Read(c.in[c.upTo:])
-		if err != nil {
-			return
-		}
-		c.upTo += n
-	}
-}
-
-// handleAll handles all whole frames and returns how many bytes the next one needs from c.from on.
-func (c *conn) handleAll() (need int, err error) {
-	for {
-		rest := c.in[c.from:c.upTo]
-		if len(rest) < 4 {
-			return 4, nil
-		}
-		size := int(int32(binary.BigEndian.Uint32(rest)))
+		size := int(int32(binary.BigEndian.Uint32(head[:])))
 		if size < 8 || size > frameMax {
-			return 0, fmt.Errorf("frame of %d bytes", size)
+			return
 		}
-		if len(rest) < 4+size {
-			return 4 + size, nil
+		if size > cap(frame) {
+			frame = make([]byte, size)
 		}
-		if err := c.handle(rest[4 : 4+size]); err != nil {
-			return 0, err
+		frame = frame[:size]
+		if _, err := io.ReadFull(r, frame); err != nil {
+			return
 		}
-		c.from += 4 + size
+		if err := c.handle(frame); err != nil {
+			return
+		}
+		if !c.hand() {
+			return
+		}
 	}
 }
 
-// room makes place for need bytes from c.from on.
-func (c *conn) room(need int) {
-	switch {
-	case c.from == c.upTo:
-		c.from, c.upTo = 0, 0
-	case c.from+need > len(c.in):
-		c.upTo = copy(c.in, c.in[c.from:c.upTo])
-		c.from = 0
+// hand gives the answer to the writer; false when the connection has ended.
+func (c *conn) hand() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for len(c.unsent.out)+c.unsent.size > unsentMax && !c.ended {
+		c.moved.Wait()
 	}
-	if need > len(c.in) {
-		c.in = slices.Grow(c.in[:c.upTo], need-c.upTo)
-		c.in = c.in[:cap(c.in)]
+	c.unsent.add(&c.answer)
+	c.moved.Broadcast()
+	return !c.ended
+}
+
+// add moves other's bytes to the end.
+func (a *answers) add(other *answers) {
+	at := len(a.out)
+	a.out = append(a.out, other.out...)
+	for _, cut := range other.cuts {
+		cut.at += at
+		a.cuts = append(a.cuts, cut)
+	}
+	a.size += other.size
+	other.reset()
+}
+
+func (a *answers) reset() { a.out, a.cuts, a.size = a.out[:0], a.cuts[:0], 0 }
+
+// end stops the writer.
+func (c *conn) end() {
+	c.nc.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	c.moved.Broadcast()
+}
+
+// write sends answers, as many as there are in one write.
+func (c *conn) write() {
+	var now answers
+	for {
+		c.mu.Lock()
+		for len(c.unsent.out) == 0 && !c.ended {
+			c.moved.Wait()
+		}
+		if c.ended {
+			c.mu.Unlock()
+			return
+		}
+		now, c.unsent = c.unsent, now
+		c.moved.Broadcast()
+		c.mu.Unlock()
+		if now.send(c.nc) != nil {
+			c.end()
+			return
+		}
 	}
 }
 
-// flush sends all answers in one write.
-func (c *conn) flush() error {
-	if len(c.out) == 0 {
-		return nil
+func (a *answers) send(nc net.Conn) (err error) {
+	defer a.reset()
+	if len(a.cuts) == 0 {
+		_, err = nc.Write(a.out)
+		return err
 	}
-	var err error
-	if len(c.cuts) == 0 {
-		_, err = c.nc.Write(c.out)
-	} else {
-		var all net.Buffers
-		at := 0
-		for _, cut := range c.cuts {
-			all = append(append(all, c.out[at:cut.at]), cut.pieces...)
-			at = cut.at
-		}
-		all = append(all, c.out[at:])
-		_, err = all.WriteTo(c.nc)
+	all := a.spare[:0]
+	at := 0
+	for _, cut := range a.cuts {
+		all = append(append(all, a.out[at:cut.at]), cut.pieces...)
+		at = cut.at
 	}
-	c.out, c.cuts, c.pieces = c.out[:0], c.cuts[:0], c.pieces[:0]
+	all = append(all, a.out[at:])
+	a.spare = all
+	_, err = all.WriteTo(nc)
 	return err
 }
 
@@ -130,7 +178,8 @@ func (c *conn) handle(frame []byte) error {
 	}
 	rest = rest[2+client:]
 	if key == keyApiVersions && version > 3 {
-		return c.respond(correlation, c.broker.apiVersions(0, errUnsupportedVersion))
+		c.respond(correlation, c.broker.apiVersions(0, errUnsupportedVersion))
+		return nil
 	}
 	if !supported(key, version) {
 		return fmt.Errorf("key %d version %d is not supported", key, version)
@@ -149,22 +198,22 @@ func (c *conn) handle(frame []byte) error {
 	switch req := req.(type) {
 	case *kmsg.ProduceRequest:
 		c.produce(correlation, req)
-		return nil
 	case *kmsg.FetchRequest:
-		return c.fetch(correlation, req)
+		c.fetch(correlation, req)
+	default:
+		c.respond(correlation, c.broker.answer(req))
 	}
-	return c.respond(correlation, c.broker.answer(req))
+	return nil
 }
 
 // respond encodes an answer that is not worth a special way.
-func (c *conn) respond(correlation uint32, resp kmsg.Response) error {
-	at := len(c.out)
-	c.out = append(c.out, 0, 0, 0, 0)
-	c.out = binary.BigEndian.AppendUint32(c.out, correlation)
+func (c *conn) respond(correlation uint32, resp kmsg.Response) {
+	out := append(c.answer.out, 0, 0, 0, 0)
+	out = binary.BigEndian.AppendUint32(out, correlation)
 	if resp.IsFlexible() && resp.Key() != keyApiVersions {
-		c.out = append(c.out, 0)
+		out = append(out, 0)
 	}
-	c.out = resp.AppendTo(c.out)
-	binary.BigEndian.PutUint32(c.out[at:], uint32(len(c.out)-at-4))
-	return nil
+	out = resp.AppendTo(out)
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+	c.answer.out = out
 }

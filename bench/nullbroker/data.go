@@ -27,9 +27,7 @@ func (b *Broker) store(topic string, i int32, records []byte) (base int64, code 
 
 // produce stores and answers in version 9.
 func (c *conn) produce(correlation uint32, req *kmsg.ProduceRequest) {
-	out := c.out
-	at := len(out)
-	out = append(out, 0, 0, 0, 0)
+	out := append(c.answer.out, 0, 0, 0, 0)
 	out = binary.BigEndian.AppendUint32(out, correlation)
 	out = append(out, 0)
 	out = binary.AppendUvarint(out, uint64(len(req.Topics))+1)
@@ -51,11 +49,10 @@ func (c *conn) produce(correlation uint32, req *kmsg.ProduceRequest) {
 	}
 	out = append(out, 0, 0, 0, 0, 0) // throttle time, tags
 	if req.Acks == 0 {
-		c.out = out[:at]
 		return
 	}
-	binary.BigEndian.PutUint32(out[at:], uint32(len(out)-at-4))
-	c.out = out
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4))
+	c.answer.out = out
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -63,15 +60,12 @@ func appendString(dst []byte, s string) []byte {
 }
 
 // fetch answers in version 12, without a session, when the bytes asked for are there or the time is over.
-func (c *conn) fetch(correlation uint32, req *kmsg.FetchRequest) error {
-	if err := c.flush(); err != nil { // nobody waits for an answer that is ready
-		return err
-	}
+func (c *conn) fetch(correlation uint32, req *kmsg.FetchRequest) {
 	var timer *time.Timer
 	for {
-		bytes, failed := c.appendFetch(correlation, req)
-		if bytes >= int(req.MinBytes) || failed || req.MaxWaitMillis <= 0 {
-			return nil
+		failed := c.tryFetch(correlation, req)
+		if c.answer.size >= int(req.MinBytes) || failed || req.MaxWaitMillis <= 0 {
+			return
 		}
 		if timer == nil {
 			timer = time.NewTimer(time.Duration(req.MaxWaitMillis) * time.Millisecond)
@@ -81,9 +75,9 @@ func (c *conn) fetch(correlation uint32, req *kmsg.FetchRequest) error {
 		select {
 		case <-c.wake:
 		case <-timer.C:
-			return nil
+			return
 		}
-		c.out, c.cuts, c.pieces = c.out[:0], c.cuts[:0], c.pieces[:0]
+		c.answer.reset()
 	}
 }
 
@@ -97,10 +91,10 @@ func (c *conn) wakeAtEnds(req *kmsg.FetchRequest) {
 	}
 }
 
-// appendFetch appends what can be answered now, and returns the bytes of records and whether a partition failed.
-func (c *conn) appendFetch(correlation uint32, req *kmsg.FetchRequest) (bytes int, failed bool) {
-	at := len(c.out)
-	out := append(c.out, 0, 0, 0, 0)
+// tryFetch makes the answer that can be given now, and returns whether a partition failed.
+func (c *conn) tryFetch(correlation uint32, req *kmsg.FetchRequest) (failed bool) {
+	answer := &c.answer
+	out := append(answer.out, 0, 0, 0, 0)
 	out = binary.BigEndian.AppendUint32(out, correlation)
 	out = append(out, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) // header's tags, throttle time, error, session
 	out = binary.AppendUvarint(out, uint64(len(req.Topics))+1)
@@ -109,7 +103,7 @@ func (c *conn) appendFetch(correlation uint32, req *kmsg.FetchRequest) (bytes in
 		out = appendString(out, t.Topic)
 		out = binary.AppendUvarint(out, uint64(len(t.Partitions))+1)
 		for j := range t.Partitions {
-			v, code := c.read(t.Topic, &t.Partitions[j], int(req.MaxBytes)-bytes, bytes == 0)
+			v, code := c.read(t.Topic, &t.Partitions[j], int(req.MaxBytes)-answer.size, answer.size == 0)
 			failed = failed || code != 0
 			out = binary.BigEndian.AppendUint32(out, uint32(t.Partitions[j].Partition))
 			out = binary.BigEndian.AppendUint16(out, uint16(code))
@@ -120,17 +114,17 @@ func (c *conn) appendFetch(correlation uint32, req *kmsg.FetchRequest) (bytes in
 			out = binary.BigEndian.AppendUint32(out, ^uint32(0))      // no preferred replica
 			out = binary.AppendUvarint(out, uint64(v.bytes)+1)
 			if v.bytes > 0 {
-				c.cuts = append(c.cuts, cut{len(out), v.pieces})
-				bytes += v.bytes
+				answer.cuts = append(answer.cuts, cut{len(out), v.pieces})
+				answer.size += v.bytes
 			}
 			out = append(out, 0)
 		}
 		out = append(out, 0)
 	}
 	out = append(out, 0)
-	binary.BigEndian.PutUint32(out[at:], uint32(len(out)-at-4+bytes))
-	c.out = out
-	return bytes, failed
+	binary.BigEndian.PutUint32(out, uint32(len(out)-4+answer.size))
+	answer.out = out
+	return failed
 }
 
 // read reads one partition within the request's remaining bytes.
@@ -143,12 +137,9 @@ func (c *conn) read(topic string, asked *kmsg.FetchRequestTopicPartition, rest i
 		start, next := p.bounds(c.broker.arena)
 		return view{start: start, next: next}, 0
 	}
-	from := len(c.pieces)
-	v := p.read(c.broker.arena, asked.FetchOffset, min(int(asked.PartitionMaxBytes), rest), c.pieces)
+	v := p.read(c.broker.arena, asked.FetchOffset, min(int(asked.PartitionMaxBytes), rest))
 	if v.outOfRange {
 		return v, errOffsetOutOfRange
 	}
-	c.pieces = v.pieces
-	v.pieces = v.pieces[from:]
 	return v, 0
 }

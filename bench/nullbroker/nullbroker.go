@@ -2,8 +2,8 @@
 // it into a ring of memory, stamps its offset and answers. It is the yardstick of a machine: the CPU per GB of a real broker
 // divided by that of the null broker is steady where absolute figures are not.
 //
-// Invariants: a batch is stored whole under contiguous offsets; one goroutine a connection, which answers in order and sends
-// all answers to what one read brought in one write; nothing outlives the ring, and a fetch of what the ring has lost is
+// Invariants: a batch is stored whole under contiguous offsets; a connection has a goroutine that reads and one that writes,
+// which sends all answers that are ready in one write, in the order of the requests; nothing outlives the ring, and a fetch of what the ring has lost is
 // OFFSET_OUT_OF_RANGE.
 package nullbroker
 

@@ -82,12 +82,12 @@ type view struct {
 	pieces      [][]byte // neighbours in the arena are one piece
 }
 
-// read appends batches from offset on to pieces, up to max bytes but at least one batch.
-func (p *partition) read(a *arena, offset int64, max int, pieces [][]byte) view {
+// read collects batches from offset on, up to max bytes but at least one batch.
+func (p *partition) read(a *arena, offset int64, max int) view {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.drop(a)
-	v := view{start: p.start(), next: p.next, pieces: pieces}
+	v := view{start: p.start(), next: p.next}
 	if offset < v.start || offset > v.next {
 		v.outOfRange = true
 		return v

@@ -139,6 +139,15 @@ func (l *Lab) Build() error {
 	return err
 }
 
+// Use takes a broker that was built before.
+func (l *Lab) Use(binary string) error {
+	path, err := filepath.Abs(binary)
+	if err != nil {
+		return err
+	}
+	return os.Symlink(path, l.binary())
+}
+
 func (l *Lab) binary() string { return filepath.Join(l.dir, "broker") }
 
 // Tidemill starts the broker that Build made. Without a simulator it keeps its data in a folder, which is its default.

@@ -76,6 +76,7 @@ func wait(d time.Duration) {
 }
 
 func (s *Server) put(w http.ResponseWriter, r *http.Request, key string) {
+	begun := time.Now()
 	body, err := readBody(r)
 	if err != nil {
 		s.counter.count(OpPut, key, 0, http.StatusBadRequest)
@@ -96,6 +97,7 @@ func (s *Server) put(w http.ResponseWriter, r *http.Request, key string) {
 		status, code = http.StatusPreconditionFailed, "PreconditionFailed"
 	}
 	s.counter.count(OpPut, key, len(body), status)
+	s.counter.lastPut(time.Since(begun))
 	if code != "" {
 		fail(w, status, code, "the object was not stored")
 		return

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 )
 
 // Counts are requests and bytes of one operation.
@@ -20,6 +21,8 @@ type Stats struct {
 	ByKey  map[string]map[Op]Counts `json:"byKey"` // by the first part of the key
 	Lost   int64                    `json:"lost"`
 	Status map[int]int64            `json:"status"` // answers by HTTP status
+	// LastPut is how long the latest PUT took, from its first byte to its answer.
+	LastPut time.Duration `json:"lastPut"`
 }
 
 // Requests sums the requests of operations.
@@ -78,6 +81,12 @@ func (c *counter) count(op Op, key string, bytes, status int) {
 	}
 	add(c.stats.ByKey[segment])
 	c.stats.Status[status]++
+}
+
+func (c *counter) lastPut(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stats.LastPut = d
 }
 
 func (c *counter) lost() {

@@ -1,0 +1,154 @@
+// Package scenario holds what is measured: each scenario starts its own brokers, drives them and judges what it sees.
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/bench/kgodriver"
+	"github.com/tidemill/tidemill/bench/observe"
+	"github.com/tidemill/tidemill/bench/peer"
+	"github.com/tidemill/tidemill/bench/report"
+	"github.com/tidemill/tidemill/bench/s3sim"
+)
+
+// A Scenario is one named measurement.
+type Scenario struct {
+	Name string
+	Help string
+	run  func(context.Context, *Env) error
+}
+
+// All lists the scenarios in the order of the report.
+func All() []Scenario {
+	return []Scenario{
+		{"produce-64k", "CPU per GB: raw driver, batches of 64 KiB, storage without delay", produce64k},
+		{"tail-fetch", "CPU per GB: raw driver reads what was just written", tailFetch},
+		{"small", "requests of 1.1 KiB a second, broker on one core", small},
+		{"tail-30MBps-std", "latency and PUTs at 30 MB/s with the latency of S3 Standard", tail30},
+		{"lone-record", "one small record on an idle broker", loneRecord},
+		{"pipeline-depth", "one connection, 5 requests in flight", pipelineDepth},
+		{"idle", "8 idle partitions and a consumer: latency, and requests when nothing happens", idle},
+		{"partitions-1000", "PUTs with 1 and with 1,000 partitions at the same rate", partitions1000},
+		{"conns-10k", "memory of 10,000 idle connections", conns10k},
+		{"rss-100MBps", "memory at 100 MB/s with three consumers", rss100},
+		{"connect-1m", "Kafka Connect copies 1,000,000 lines file to topic to file", connect1m},
+		{"load-sweep", "latency against load, for the plots", loadSweep},
+	}
+}
+
+// An Env is what scenarios use and where they leave their results.
+type Env struct {
+	Lab      *peer.Lab
+	Rounds   int // of comparisons
+	Duration time.Duration
+	Minutes  float64 // how long the idle scenario watches
+	Flags    []string
+	PlotDir  string
+	Log      func(format string, args ...any)
+
+	scenario string
+	Rows     []report.Row
+}
+
+// Run runs the scenario and adds rows.
+func (s Scenario) Run(ctx context.Context, e *Env) error {
+	e.scenario = s.Name
+	begun := time.Now()
+	err := s.run(ctx, e)
+	e.Log("%s took %.0f s", s.Name, time.Since(begun).Seconds())
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (e *Env) add(r report.Row) {
+	r.Scenario = e.scenario
+	e.Rows = append(e.Rows, r)
+	e.Log("%-16s %s: %s %s %s %s", r.Scenario, r.What, r.Measured, r.Target, r.Verdict, r.Invalid)
+}
+
+// broker starts a broker on a simulator with a latency profile.
+func (e *Env) broker(profile string, core int, flags ...string) (*peer.Broker, func(), error) {
+	sim, err := e.Lab.Sim(profile, keepMB)
+	if err != nil {
+		return nil, nil, err
+	}
+	b, err := e.Lab.Tidemill(sim, core, append(slices.Clone(e.Flags), flags...)...)
+	if err != nil {
+		sim.Stop()
+		return nil, nil, err
+	}
+	return b, func() { b.Stop(); sim.Stop() }, nil
+}
+
+// keepMB of large bodies are kept by the simulator: more than a broker may read again in these scenarios.
+const keepMB = 512
+
+// A cost is what a broker used while something ran.
+type cost struct {
+	cpu   time.Duration
+	peak  int64 // RSS since the start, bytes
+	stats s3sim.Stats
+}
+
+// measure runs f and returns what the broker used meanwhile.
+func measure(b *peer.Broker, f func() error) (c cost, err error) {
+	var before, after observe.Usage
+	var s0, s1 s3sim.Stats
+	if b.Sim != nil {
+		if s0, err = b.Sim.Stats(); err != nil {
+			return c, err
+		}
+	}
+	if before, err = b.Usage(); err != nil {
+		return c, err
+	}
+	if err := f(); err != nil {
+		return c, fmt.Errorf("%s: %w", b.Name, err)
+	}
+	if after, err = b.Usage(); err != nil {
+		return c, err
+	}
+	if b.Sim != nil {
+		if s1, err = b.Sim.Stats(); err != nil {
+			return c, err
+		}
+		if s1.Lost > 0 {
+			return c, fmt.Errorf("the broker read %d objects that the simulator had forgotten", s1.Lost)
+		}
+		c.stats = s1.Since(s0)
+	}
+	c.cpu, c.peak = after.CPU()-before.CPU(), after.PeakRSS
+	return c, nil
+}
+
+// apply runs a franz-go load on a broker.
+func apply(ctx context.Context, b *peer.Broker, l kgodriver.Load) (r kgodriver.Report, c cost, err error) {
+	l.Addr = b.Addr
+	c, err = measure(b, func() error {
+		r, err = l.Run(ctx)
+		return err
+	})
+	return r, c, err
+}
+
+// standard is the load of applications that the scenarios vary: records of 1,000 bytes, 12 partitions, 4 producers that
+// linger 5 ms as Java's do, one consumer.
+func standard(topic string, mbPerSecond float64) kgodriver.Load {
+	return kgodriver.Load{
+		Topic: topic, Partitions: 12, Producers: 4, Consumers: 1, RecordBytes: 1000, MBPerSecond: mbPerSecond,
+		Linger: 5 * time.Millisecond, BatchBytes: 256 << 10, WarmUp: 5 * time.Second, For: 25 * time.Second,
+	}
+}
+
+func perGB(n, bytes int64) float64 { return float64(n) / (float64(bytes) / 1e9) }
+
+func mib(n int64) float64 { return float64(n) / (1 << 20) }
+
+func ms(q kgodriver.Quantiles) string {
+	return fmt.Sprintf("%.0f / %.0f / %.0f ms", q.P50, q.P99, q.P999)
+}
