@@ -7,7 +7,7 @@ import (
 )
 
 // goneInterval is how often connections that wait for an answer are asked whether their client is still there.
-const goneInterval = 5 * time.Second
+const goneInterval = 2 * time.Second
 
 // watchGone closes connections whose client was reset while a request of its waits, until ctx ends. While a handler parks
 // nobody reads from the connection, so nobody would notice, and clients may ask to be parked for weeks. A client that only
