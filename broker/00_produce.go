@@ -171,7 +171,11 @@ func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *km
 		return refused
 	}
 	p.pending.Add(1)
-	l.Append(partition.AppendInput{Batch: checked.batch, Origin: partition.OriginClient, LogAppendTime: checked.logAppendTime},
+	input := partition.AppendInput{Batch: checked.batch, Origin: partition.OriginClient, LogAppendTime: checked.logAppendTime}
+	if &checked.batch[0] == &in.Records[0] { // not compressed anew: it lies in the request's frame
+		input.Block = p.c.request.Block()
+	}
+	l.Append(input,
 		func(r partition.AppendResult, err error) { p.appended(out, r, err) })
 	return nil
 }

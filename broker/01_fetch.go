@@ -25,12 +25,14 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 	now := time.Now()
 	plan := b.sessions.plan(req, v.settings.FetchSessions, now)
 	resp := &protocol.FetchResponse{ErrorCode: plan.code}
+	release := func() {}
 	if plan.code == protocol.CodeNone {
 		f := &fetching{b: b, c: c, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
 		f.run(c.ctx)
 		f.respond(resp)
+		release = f.release
 	}
-	c.done(server.Response{Buffers: resp.Encode(c.header.CorrelationID, c.header.Version)})
+	c.done(server.Response{Buffers: resp.Encode(c.header.CorrelationID, c.header.Version), Release: release})
 }
 
 // fetching is one Fetch request being served.
@@ -44,8 +46,10 @@ type fetching struct {
 
 	logs  []*partition.Log // of the targets that can be read, else nil
 	parts []protocol.FetchPartition
-	bytes int
-	stop  bool // something has to be said at once: an error or a diverging epoch
+	// results hold the memory of the parts' batches.
+	results []partition.ReadResult
+	bytes   int
+	stop    bool // something has to be said at once: an error or a diverging epoch
 }
 
 // run reads, and once more after a wait when there is less than the client wants and nothing else to say (F1).
@@ -100,10 +104,19 @@ func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) bool
 	}
 }
 
+// release lets go of what was read.
+func (f *fetching) release() {
+	for i := range f.results {
+		f.results[i].Release()
+	}
+	f.results = nil
+}
+
 // read fills parts from the logs, each partition in order from what is left of the budget (F2).
 func (f *fetching) read(ctx context.Context, budget int) {
 	f.logs = make([]*partition.Log, len(f.plan.targets))
 	f.parts = make([]protocol.FetchPartition, len(f.plan.targets))
+	f.release()
 	f.bytes, f.stop = 0, false
 	for i, t := range f.plan.targets {
 		p := &f.parts[i]
@@ -150,6 +163,7 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 		return f.codeOf(ctx, err)
 	}
 	f.logs[i] = l
+	f.results = append(f.results, r)
 	p.Batches = r.Batches
 	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = r.HighWatermark, r.LastStable, r.LogStart // F5
 	if isolation == partition.ReadCommitted {

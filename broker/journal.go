@@ -61,6 +61,7 @@ func (j journal) Replay(ctx context.Context, shard int32, from int64, fn func(of
 			}
 			continue
 		}
+		// The machine may keep what it is given, so the result is never released.
 		if offset, err = replayBatches(r.Batches, offset, fn); err != nil {
 			return offset, err
 		}

@@ -4,17 +4,21 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol/record"
 	"github.com/tidemill/tidemill/wal"
 )
 
 // AppendInput is one batch to append.
 type AppendInput struct {
-	// Batch is one whole batch that was checked. Append stamps its base offset and leader epoch in place; the bytes must not change
+	// Batch is one whole batch that was checked, its checksum too. Append stamps its base offset and leader epoch in place; the bytes must not change
 	// until done was called.
 	Batch record.Batch
 	// Origin tells who speaks. Sequence numbers are checked for clients only.
 	Origin Origin
+	// Block is the memory that Batch lies in, if it may be stored from there: nothing in it may change any more, also after
+	// done. nil: Batch is copied.
+	Block *memory.Block
 	// LogAppendTime is the broker time in ms that the caller has stamped into the batch, or -1 when its topic keeps CreateTime. It is
 	// only echoed in the result.
 	LogAppendTime int64
@@ -94,7 +98,7 @@ func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, er
 			return l.repeatLocked(*dup, done)
 		}
 	}
-	if err = l.sequenceLocked(b); err != nil {
+	if err = l.sequenceLocked(b, in.Block); err != nil {
 		return res, false, err
 	}
 	x := batchOf(b)
@@ -112,11 +116,12 @@ func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, er
 }
 
 // sequenceLocked stamps the batch and hands it on, in one critical section: offset order is the order in the write-ahead log.
-func (l *Log) sequenceLocked(b record.Batch) error {
+func (l *Log) sequenceLocked(b record.Batch, block *memory.Block) error {
 	b.SetBaseOffset(l.end)
 	b.SetPartitionLeaderEpoch(l.epoch)
 	err := l.set.opts.WAL.Append(wal.Entry{
 		Partition: l.id, LeaderEpoch: l.epoch, BaseOffset: l.end, LastOffset: b.LastOffset(), MaxTimestamp: b.MaxTimestamp(), Data: b,
+		Block: block, TailLen: len(b) - record.CoveredFrom, TailCRC: b.CRC(),
 	})
 	switch {
 	case err == nil:

@@ -26,7 +26,7 @@ func appendBench(t testing.TB) (run func(), set *Set) {
 	l := s.Create(pid(0), 0)
 	b := producerBatch(5, 0, 0, 1, 1)
 	done := func(AppendResult, error) {}
-	slot := &wal.Slot{Life: s.opts.Life, Chunks: make([]wal.Chunk, 1)}
+	slot := &wal.Slot{Life: s.opts.Life, Object: wal.NewObject(nil), Chunks: make([]wal.Chunk, 1)}
 	seq := int32(0)
 	return func() {
 		patchSequence(b, seq)

@@ -16,31 +16,33 @@ import (
 type chunkReader struct {
 	set *Set
 	e   Extent
-	// whole is the chunk's bytes when they are at hand.
-	whole []byte
+	// object is the slot when that is in memory, and held by whoever made the reader. Else whole is the chunk's bytes if they are at hand.
+	object *wal.Object
+	whole  []byte
 	// trusted: the bytes are our own, or the chunk's checksum was right. Otherwise each batch is checked.
 	trusted bool
 }
 
 // prefetch begins to load what the extent needs first, unless that is in memory. It returns the block to wait for, or nil.
 func (s *Set) prefetch(ctx context.Context, e *Extent) *block {
-	if e.Life == s.life && s.tail.get(e.Seq) != nil {
+	if e.Life == s.life && s.tail.has(e.Seq) {
 		return nil
 	}
 	key, load := s.pieceOf(e, 0)
 	return s.cache.start(ctx, key, load)
 }
 
-// openChunk returns a reader of e's chunk.
+// openChunk returns a reader of e's chunk. The caller releases its object if it has one.
 func (s *Set) openChunk(ctx context.Context, e *Extent) (chunkReader, error) {
 	r := chunkReader{set: s, e: *e}
 	if e.Life == s.life {
 		if object := s.tail.get(e.Seq); object != nil {
 			s.metrics.tailHits.Inc()
-			if int64(e.Pos)+int64(e.Len) > int64(len(object)) {
-				return r, corruptf("chunk at %d+%d of slot %d with %d bytes", e.Pos, e.Len, e.Seq, len(object))
+			if size := object.Size(); int64(e.Pos)+int64(e.Len) > int64(size) {
+				object.Release()
+				return r, corruptf("chunk at %d+%d of slot %d with %d bytes", e.Pos, e.Len, e.Seq, size)
 			}
-			r.whole, r.trusted = object[e.Pos:e.Pos+e.Len:e.Pos+e.Len], true
+			r.object, r.trusted = object, true
 			return r, nil
 		}
 	}
@@ -93,10 +95,31 @@ func (s *Set) readAt(ctx context.Context, name string, key blockKey) ([]byte, er
 	return data, nil
 }
 
+// inMemory reports whether the whole chunk is at hand.
+func (r *chunkReader) inMemory() bool { return r.object != nil || r.whole != nil }
+
+// appendRange appends n bytes from pos on, as they lie, of a chunk in memory to dst.
+func (r *chunkReader) appendRange(dst [][]byte, pos, n uint32) [][]byte {
+	switch {
+	case n == 0:
+		return dst
+	case r.object != nil:
+		return r.object.AppendRange(dst, r.e.Pos+pos, n)
+	}
+	return append(dst, r.whole[pos:pos+n:pos+n])
+}
+
 // at returns n bytes of the chunk from pos on. They are a copy only where they cross pieces.
 func (r *chunkReader) at(ctx context.Context, pos, n uint32) ([]byte, error) {
 	if n > r.e.Len-pos {
 		return nil, corruptf("%d bytes at %d in a chunk of %d", n, pos, r.e.Len)
+	}
+	if r.object != nil {
+		b, ok := r.object.At(r.e.Pos+pos, n)
+		if !ok {
+			return nil, corruptf("%d bytes at %d in a chunk of slot %d cross batches", n, pos, r.e.Seq)
+		}
+		return b, nil
 	}
 	if r.whole != nil {
 		return r.whole[pos : pos+n : pos+n], nil
@@ -132,7 +155,7 @@ func (r *chunkReader) at(ctx context.Context, pos, n uint32) ([]byte, error) {
 // Damage found in a piece leads to one more read of the chunk, then to ErrCorrupt.
 func (r *chunkReader) walk(ctx context.Context, offset int64, fn func(b record.Batch, pos uint32) bool) error {
 	var pos uint32
-	next, again := r.e.Base, r.whole != nil
+	next, again := r.e.Base, r.inMemory()
 	for pos < r.e.Len {
 		b, err := r.batch(ctx, pos, next, offset)
 		if err != nil && !again && errors.Is(err, ErrCorrupt) {

@@ -93,7 +93,8 @@ func (n *node) create(p int32) *Log {
 func (n *node) cut() *wal.Slot {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := &wal.Slot{Life: n.life, Seq: n.seq, Key: wal.SlotKey(n.life, n.seq), Object: make([]byte, wal.HeaderLen)}
+	s := &wal.Slot{Life: n.life, Seq: n.seq, Key: wal.SlotKey(n.life, n.seq)}
+	object := make([]byte, wal.HeaderLen)
 	n.seq++
 	var ids []protocol.PartitionID
 	for _, e := range n.open {
@@ -102,7 +103,7 @@ func (n *node) cut() *wal.Slot {
 		}
 	}
 	for _, id := range ids {
-		c := wal.Chunk{Partition: id, Pos: uint32(len(s.Object)), BaseOffset: -1, MaxTimestamp: -1}
+		c := wal.Chunk{Partition: id, Pos: uint32(len(object)), BaseOffset: -1, MaxTimestamp: -1}
 		for _, e := range n.open {
 			if e.Partition != id {
 				continue
@@ -111,24 +112,29 @@ func (n *node) cut() *wal.Slot {
 				c.BaseOffset = e.BaseOffset
 			}
 			c.LeaderEpoch, c.LastOffset, c.MaxTimestamp = e.LeaderEpoch, e.LastOffset, max(c.MaxTimestamp, e.MaxTimestamp)
-			s.Object = append(s.Object, e.Data...)
+			object = append(object, e.Data...)
 		}
-		c.Len = uint32(len(s.Object)) - c.Pos
-		c.CRC = crc32.Checksum(s.Object[c.Pos:], castagnoli)
+		c.Len = uint32(len(object)) - c.Pos
+		c.CRC = crc32.Checksum(object[c.Pos:], castagnoli)
 		s.Chunks = append(s.Chunks, c)
 	}
 	for _, c := range s.Chunks {
-		n.index = append(n.index, wal.RecoveredChunk{Seq: s.Seq, ObjectLen: uint32(len(s.Object)), Chunk: c})
+		n.index = append(n.index, wal.RecoveredChunk{Seq: s.Seq, ObjectLen: uint32(len(object)), Chunk: c})
 	}
 	n.open = nil
-	if err := n.mem.Put(context.Background(), s.Key, s.Object); err != nil {
+	s.Object = wal.NewObject(object)
+	if err := n.mem.Put(context.Background(), s.Key, object); err != nil {
 		n.t.Fatal(err)
 	}
 	return s
 }
 
 // commit cuts a slot and lets it be durable.
-func (n *node) commit() { n.set.Committed(n.cut()) }
+func (n *node) commit() {
+	s := n.cut()
+	n.set.Committed(s)
+	s.Object.Release()
+}
 
 // kill ends the life as kill -9 does and returns what a sealer would find: every slot that was cut.
 func (n *node) kill() map[wal.Life]wal.Recovery {

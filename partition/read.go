@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/protocol/record"
+	"github.com/tidemill/tidemill/wal"
 )
 
 // Isolation is the isolation level of a read.
@@ -31,13 +32,24 @@ type ReadInput struct {
 
 // ReadResult is what a read found.
 type ReadResult struct {
-	// Batches are the bytes of whole batches in offset order; each element holds one or more adjacent batches. They alias immutable
-	// cached memory that the garbage collector keeps: read them as long as wanted, never write to them.
+	// Batches are the bytes of whole batches in offset order; each element holds one or more adjacent batches. They alias cached memory:
+	// read them until Release, never write to them.
 	Batches [][]byte
 	// Bytes is the total length of Batches.
 	Bytes int
 	// State is the log at the moment the read was planned. It is also set next to an error, except ErrUnknownPartition.
 	State
+
+	held []*wal.Object
+}
+
+// Release lets the memory of Batches be used again. A result that is never released costs that reuse and nothing else. It is called
+// once.
+func (r *ReadResult) Release() {
+	for _, o := range r.held {
+		o.Release()
+	}
+	r.Batches, r.held = nil, nil
 }
 
 // planMax bounds the extents of one read: enough to fill a response from tiny chunks, few enough to load them all at once.
@@ -59,6 +71,7 @@ func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
 	}
 	err = l.gather(ctx, in, plan, &res)
 	if err != nil && res.Bytes == 0 {
+		res.Release()
 		return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
 	}
 	return res, nil
@@ -118,10 +131,12 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 		if err != nil {
 			return err
 		}
-		left := in.MaxBytes - res.Bytes
-		if r.trusted && in.Offset <= r.e.Base && len(r.whole) <= left {
-			res.Batches = append(res.Batches, r.whole)
-			res.Bytes += len(r.whole)
+		if r.object != nil {
+			res.held = append(res.held, r.object)
+		}
+		if r.trusted && in.Offset <= r.e.Base && int(r.e.Len) <= in.MaxBytes-res.Bytes {
+			res.Batches = r.appendRange(res.Batches, 0, r.e.Len)
+			res.Bytes += int(r.e.Len)
 			continue
 		}
 		if full, err := r.collect(ctx, in, res); full || err != nil {
@@ -133,21 +148,23 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 
 // collect adds the chunk's batches from in.Offset on to res until it is full. Neighbours in memory become one element.
 func (r *chunkReader) collect(ctx context.Context, in ReadInput, res *ReadResult) (full bool, err error) {
-	run, from := -1, uint32(0) // the element that the next batch may join, and where it begins
+	var from, end uint32 // what is taken of a chunk in memory
 	err = r.walk(ctx, in.Offset, func(b record.Batch, pos uint32) bool {
 		if res.Bytes+len(b) > in.MaxBytes && (res.Bytes > 0 || !in.AtLeastOne) {
 			full = true
 			return false
 		}
 		res.Bytes += len(b)
-		if run >= 0 && r.whole != nil {
-			end := pos + uint32(len(b))
-			res.Batches[run] = r.whole[from:end:end]
+		if !r.inMemory() {
+			res.Batches = append(res.Batches, b)
 			return true
 		}
-		res.Batches = append(res.Batches, b)
-		run, from = len(res.Batches)-1, pos
+		if end == 0 {
+			from = pos
+		}
+		end = pos + uint32(len(b))
 		return true
 	})
+	res.Batches = r.appendRange(res.Batches, from, end-from)
 	return full, err
 }

@@ -238,7 +238,7 @@ func TestCacheKeepsItsBudget(t *testing.T) {
 func TestTailKeepsItsBudget(t *testing.T) {
 	tail := tailCache{budget: 100}
 	for seq := range int64(10) {
-		tail.add(&wal.Slot{Seq: seq, Object: make([]byte, 30)})
+		tail.add(&wal.Slot{Seq: seq, Object: wal.NewObject(make([]byte, 30))})
 	}
 	for seq := range int64(11) {
 		if got, want := tail.get(seq) != nil, seq >= 7 && seq < 10; got != want {

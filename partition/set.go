@@ -152,7 +152,7 @@ func (s *Set) Committed(slot *wal.Slot) {
 		s.opts.Logger.Error("partition stopped", "slot", slot.Key, "error", w.broken)
 	}
 	w.finish()
-	s.due.count(s.opts, int64(len(slot.Object)))
+	s.due.count(s.opts, int64(slot.Object.Size()))
 }
 
 // Fenced implements wal.Sink: appends that wait get ErrNotLeader, and so do all later ones. What is committed stays readable (W6).

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/objectstore"
 )
 
@@ -95,12 +96,13 @@ func cpuTime() time.Duration {
 
 // BenchmarkDecodeSlot is a sealer's or reader's verification of a full slot.
 func BenchmarkDecodeSlot(b *testing.B) {
-	e := newSlotEncoder(simCluster, simLife)
+	e := newSlotEncoder(simCluster, simLife, memory.NewPool(0))
 	entries := make([]Entry, 128)
 	for i := range entries {
 		entries[i] = Entry{Partition: testPartition(1, int32(i)), Data: make([]byte, 64<<10)}
 	}
-	object, _, _ := e.data(0, entries)
+	slot, _, _ := e.data(0, entries)
+	object := slot.Bytes()
 	b.ReportAllocs()
 	b.SetBytes(int64(len(object)))
 	for b.Loop() {

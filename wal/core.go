@@ -119,7 +119,7 @@ func newCore(life Life, o Options, rng *rand.Rand) *core {
 		},
 		budget:    newPutBudget(o.PutsPerSecond),
 		windows:   o.Windows,
-		encoder:   newSlotEncoder(o.Cluster, life),
+		encoder:   newSlotEncoder(o.Cluster, life, o.Memory),
 		rng:       rng,
 		committed: -1,
 		// A log that never cut a slot owes its first batch no wait.
@@ -230,7 +230,7 @@ func (c *core) cutClose(now time.Duration) {
 	c.launch(now, now, object, nil, h)
 }
 
-func (c *core) launch(now, since time.Duration, object []byte, chunks []Chunk, h Header) {
+func (c *core) launch(now, since time.Duration, object *Object, chunks []Chunk, h Header) {
 	f := &flight{
 		slot:   Slot{Life: h.Life, Seq: h.Seq, Key: SlotKey(h.Life, h.Seq), Object: object, Chunks: chunks},
 		digest: h.Digest, kind: h.Kind, cutAt: now, since: since,
@@ -300,7 +300,7 @@ func (c *core) readDone(now time.Duration, f *flight, header []byte, err error) 
 		return
 	}
 	switch {
-	case err == nil && bytes.Equal(header, f.slot.Object[:HeaderLen]):
+	case err == nil && f.slot.Object.begins(header):
 		c.mine(now, f)
 	case err == nil:
 		c.judge(now, f, header)

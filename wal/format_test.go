@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -25,19 +26,19 @@ func testPartition(topic byte, partition int32) protocol.PartitionID {
 
 // goldenSlots are two data slots and the seal behind them. Partition 1/0 is interrupted by 2/5 and changes its epoch.
 func goldenSlots() (first, second, seal []byte) {
-	e := newSlotEncoder(simCluster, simLife)
+	e := newSlotEncoder(simCluster, simLife, memory.NewPool(0))
 	a, b := testPartition(1, 0), testPartition(2, 5)
-	first, _, _ = e.data(0, []Entry{
+	one, _, _ := e.data(0, []Entry{
 		{Partition: a, LeaderEpoch: 4, BaseOffset: 10, LastOffset: 11, MaxTimestamp: 1000, Data: []byte("first batch of a;")},
 		{Partition: b, LeaderEpoch: 1, BaseOffset: 0, LastOffset: 0, MaxTimestamp: -1, Data: []byte("only batch of b;")},
 		{Partition: a, LeaderEpoch: 4, BaseOffset: 12, LastOffset: 20, MaxTimestamp: 999, Data: []byte("second batch of a;")},
 	})
-	second, _, _ = e.data(1, []Entry{
+	two, _, _ := e.data(1, []Entry{
 		{Partition: a, LeaderEpoch: 4, BaseOffset: 21, LastOffset: 21, MaxTimestamp: 1, Data: []byte("third;")},
 		{Partition: a, LeaderEpoch: 5, BaseOffset: 22, LastOffset: 22, MaxTimestamp: 2, Data: []byte("new epoch;")},
 	})
 	seal, _ = encodeEnd(Header{Cluster: simCluster, Life: simLife, Seq: 2, Kind: KindSeal, Prev: e.prev, Author: "broker 8"})
-	return first, second, seal
+	return one.Bytes(), two.Bytes(), seal
 }
 
 func goldenRecovery() Recovery {
@@ -269,9 +270,9 @@ func FuzzDecodeSlot(f *testing.F) {
 		if uint32(len(chunks)) != h.DirCount || int(h.DirPos+h.DirLen) != len(object) {
 			t.Fatalf("%d chunks of %+v", len(chunks), h)
 		}
-		again := make([]byte, HeaderLen, len(object))
+		again := make([]byte, HeaderLen)
 		h.put(again)
-		h.finish(append(again, object[HeaderLen:]...))
+		h.finish(again, object[h.DirPos:])
 		if h.Digest != Digest(object[digestPos:digestPos+32]) {
 			t.Fatal("header does not survive a round trip")
 		}

@@ -104,11 +104,11 @@ func (h *Header) put(b []byte) {
 	copy(b[authorPos:authorPos+authorMax], h.Author)
 }
 
-// finish computes the digest of an object whose header fields and directory are in place, and completes the header.
-func (h *Header) finish(object []byte) {
-	h.Digest = slotDigest(object[:HeaderLen], object[h.DirPos:h.DirPos+h.DirLen])
-	copy(object[digestPos:], h.Digest[:])
-	binary.BigEndian.PutUint32(object[headerCRCPos:], crc32.Checksum(object[:headerCRCPos], castagnoli))
+// finish computes the digest over a header whose fields are in place and the directory, and completes the header.
+func (h *Header) finish(header, directory []byte) {
+	h.Digest = slotDigest(header[:HeaderLen], directory)
+	copy(header[digestPos:], h.Digest[:])
+	binary.BigEndian.PutUint32(header[headerCRCPos:], crc32.Checksum(header[:headerCRCPos], castagnoli))
 }
 
 func slotDigest(header, directory []byte) Digest {

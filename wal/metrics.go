@@ -63,7 +63,7 @@ func (m *Metrics) committed(s *Slot, took time.Duration) {
 		return
 	}
 	m.slots.Inc()
-	m.bytes.Add(float64(len(s.Object)))
+	m.bytes.Add(float64(s.Object.Size()))
 	m.latency.Observe(took.Seconds())
 }
 

@@ -3,6 +3,8 @@ package wal
 import (
 	"log/slog"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/memory"
 )
 
 // MaxWindow is the largest number of unresolved slots of one life (W3). Sealers rely on it: a slot this far behind an
@@ -32,6 +34,8 @@ type Options struct {
 	AttemptTimeout time.Duration
 	// Windows tells how full the producers' windows are. Optional.
 	Windows *Windows
+	// Memory lends the memory of slots. Optional.
+	Memory *memory.Pool
 	// Metrics are optional.
 	Metrics *Metrics
 	// Logger defaults to slog.Default.
@@ -58,6 +62,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.AttemptTimeout <= 0 {
 		o.AttemptTimeout = 5 * time.Second // for up to 8 MiB; failures stretch it, up to eightfold
+	}
+	if o.Memory == nil {
+		o.Memory = memory.NewPool(int64(o.SlotBytes))
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

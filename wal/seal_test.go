@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/faultstore"
 	"github.com/tidemill/tidemill/objectstore/memstore"
@@ -85,10 +86,10 @@ func sealOptions(name string) SealOptions {
 // storeLog stores a log of n slots with an offset each and returns its last digest.
 func storeLog(t *testing.T, store objectstore.Store, n int) Digest {
 	t.Helper()
-	e := newSlotEncoder(simCluster, simLife)
+	e := newSlotEncoder(simCluster, simLife, memory.NewPool(0))
 	for i := range int64(n) {
 		object, _, h := e.data(i, []Entry{{Partition: testPartition(1, 0), BaseOffset: i, LastOffset: i, Data: fmt.Appendf(nil, "batch %d", i)}})
-		if err := store.Put(t.Context(), SlotKey(simLife, h.Seq), object); err != nil {
+		if err := store.Put(t.Context(), SlotKey(simLife, h.Seq), object.Bytes()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -288,9 +289,9 @@ func TestSealStopsLoudly(t *testing.T) {
 		}},
 		{"chain broken", func(s objectstore.Store) {
 			replace(s, 5, func([]byte) []byte {
-				e := newSlotEncoder(simCluster, simLife)
+				e := newSlotEncoder(simCluster, simLife, memory.NewPool(0))
 				b, _, _ := e.data(5, []Entry{{Data: []byte("not what followed slot 4")}})
-				return b
+				return b.Bytes()
 			})
 		}},
 		{"first of many lost", func(s objectstore.Store) { replace(s, 0, lose) }},

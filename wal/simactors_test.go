@@ -95,7 +95,7 @@ func (x *simWriter) perform(a action) {
 		if f.slot.Seq >= x.core.nextSeq || len(x.core.flights) > w.cfg.window {
 			w.violate("window", "slot %d is outside of the window (W3)", f.slot.Seq)
 		}
-		w.store.put(f.slot.Key, f.slot.Object, func(err error) {
+		w.store.put(f.slot.Key, f.slot.Object.Bytes(), func(err error) {
 			x.input(func(now time.Duration) { x.core.putDone(now, f, err) })
 		})
 	case actRead:
@@ -361,7 +361,7 @@ func (m *model) appended(e *Entry, id uint64) {
 }
 
 func (m *model) committed(s *Slot) {
-	m.w.trace("commit", s.Seq, int64(len(s.Object)))
+	m.w.trace("commit", s.Seq, int64(s.Object.Size()))
 	if m.acked[s.Seq] {
 		m.w.violate("order", "slot %d committed twice", s.Seq)
 	}

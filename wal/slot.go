@@ -3,6 +3,7 @@ package wal
 import (
 	"hash/crc32"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -22,46 +23,99 @@ type slotEncoder struct {
 	last map[protocol.PartitionID]int64
 
 	index map[protocol.PartitionID]int32
+	// run[i] is the chunk of entry i; order lists the entries by chunk.
 	run   []int32
-	fill  []uint32
+	order []int32
+	first []int32
+	// crc joins entries and chunks, tailCRC an entry's two parts: each meets the same length again and again.
+	crc, tailCRC joinCRC
+	memory       *memory.Pool
 }
 
-func newSlotEncoder(c Cluster, l Life) slotEncoder {
+func newSlotEncoder(c Cluster, l Life, m *memory.Pool) slotEncoder {
 	return slotEncoder{
-		cluster: c, life: l,
+		cluster: c, life: l, memory: m,
 		last:  map[protocol.PartitionID]int64{},
 		index: map[protocol.PartitionID]int32{},
 	}
 }
 
-// data encodes entries as slot seq. Batches of one partition become one chunk, in their order.
-func (e *slotEncoder) data(seq int64, entries []Entry) (object []byte, chunks []Chunk, h Header) {
+// data encodes entries as slot seq. Batches of one partition become one chunk, in their order. The object's first reference
+// is the caller's.
+func (e *slotEncoder) data(seq int64, entries []Entry) (object *Object, chunks []Chunk, h Header) {
 	chunks = e.plan(seq, entries)
 	pos := uint32(HeaderLen)
-	e.fill = e.fill[:0]
 	for i := range chunks {
 		chunks[i].Pos = pos
-		e.fill = append(e.fill, pos)
 		pos += chunks[i].Len
 	}
 	h = Header{
 		Cluster: e.cluster, Life: e.life, Seq: seq, Kind: KindData, Prev: e.prev,
 		BodyLen: pos - HeaderLen, DirPos: pos, DirLen: uint32(len(chunks)) * chunkLen, DirCount: uint32(len(chunks)),
 	}
-	object = make([]byte, h.DirPos+h.DirLen)
-	for i := range entries {
-		r := e.run[i]
-		e.fill[r] += uint32(copy(object[e.fill[r]:], entries[i].Data))
+	object = &Object{}
+	object.refs.Store(1)
+	own := e.gather(object, entries, int(h.DirLen))
+	head, own := cutOff(own, HeaderLen)
+	object.add(head)
+	for _, i := range e.order {
+		en := &entries[i]
+		c := &chunks[e.run[i]]
+		data := en.Data
+		if !en.stays() {
+			data, own = cutOff(own, len(en.Data))
+			copy(data, en.Data)
+		}
+		c.CRC = e.crc.join(c.CRC, e.sum(en, data), len(data))
+		object.add(data)
 	}
+	directory := own
+	clear(directory)
 	for i := range chunks {
-		c := &chunks[i]
-		c.CRC = crc32.Checksum(object[c.Pos:c.Pos+c.Len], castagnoli)
-		c.put(object[int(h.DirPos)+i*chunkLen:])
+		chunks[i].put(directory[i*chunkLen:])
 	}
-	h.put(object)
-	h.finish(object)
+	object.add(directory)
+	clear(head)
+	h.put(head)
+	h.finish(head, directory)
+	object.crc = e.crcOf(head, chunks, directory)
 	e.prev = h.Digest
 	return object, chunks, h
+}
+
+// gather returns memory for the header, the entries that do not stay where they are, and the directory, and lets the
+// object hold what it points at.
+func (e *slotEncoder) gather(object *Object, entries []Entry, directory int) []byte {
+	size := HeaderLen + directory
+	for i := range entries {
+		if en := &entries[i]; en.stays() {
+			object.hold(en.Block)
+		} else {
+			size += len(en.Data)
+		}
+	}
+	block := e.memory.Get(size)
+	object.own(block)
+	return block.Bytes()
+}
+
+func cutOff(b []byte, n int) (head, rest []byte) { return b[:n], b[n:] }
+
+// sum returns the checksum of an entry, from what is known of it if it is long. data is the entry as it will be stored.
+func (e *slotEncoder) sum(en *Entry, data []byte) uint32 {
+	if en.TailLen < crcMin {
+		return crc32.Checksum(data, castagnoli)
+	}
+	return e.tailCRC.join(crc32.Checksum(data[:len(data)-en.TailLen], castagnoli), en.TailCRC, en.TailLen)
+}
+
+// crcOf returns the checksum of the whole object.
+func (e *slotEncoder) crcOf(head []byte, chunks []Chunk, directory []byte) uint32 {
+	crc := crc32.Checksum(head, castagnoli)
+	for i := range chunks {
+		crc = e.crc.join(crc, chunks[i].CRC, int(chunks[i].Len))
+	}
+	return crc32.Update(crc, castagnoli, directory)
 }
 
 // plan groups entries into chunks without positions and remembers in run which entry goes where. A partition gets a
@@ -84,7 +138,24 @@ func (e *slotEncoder) plan(seq int64, entries []Entry) []Chunk {
 		c.Len += uint32(len(en.Data))
 		e.run = append(e.run, r)
 	}
+	e.sort(len(chunks))
 	return chunks
+}
+
+// sort fills order by counting: chunk by chunk, the entries of each as they came.
+func (e *slotEncoder) sort(chunks int) {
+	e.first = append(e.first[:0], make([]int32, chunks+1)...)
+	for _, r := range e.run {
+		e.first[r+1]++
+	}
+	for r := range chunks {
+		e.first[r+1] += e.first[r]
+	}
+	e.order = append(e.order[:0], e.run...)
+	for i, r := range e.run {
+		e.order[e.first[r]] = int32(i)
+		e.first[r]++
+	}
 }
 
 func (e *slotEncoder) newChunk(seq int64, en *Entry) Chunk {
@@ -100,8 +171,11 @@ func (e *slotEncoder) newChunk(seq int64, en *Entry) Chunk {
 }
 
 // close encodes the owner's CLOSE as slot seq (W8).
-func (e *slotEncoder) close(seq int64) ([]byte, Header) {
-	return encodeEnd(Header{Cluster: e.cluster, Life: e.life, Seq: seq, Kind: KindClose, Prev: e.prev})
+func (e *slotEncoder) close(seq int64) (*Object, Header) {
+	b, h := encodeEnd(Header{Cluster: e.cluster, Life: e.life, Seq: seq, Kind: KindClose, Prev: e.prev})
+	object := NewObject(b)
+	object.crc = crc32.Checksum(b, castagnoli)
+	return object, h
 }
 
 // encodeEnd encodes a Seal or Close.
@@ -110,7 +184,7 @@ func encodeEnd(h Header) ([]byte, Header) {
 	h.Author = fitText(h.Author, authorMax)
 	object := make([]byte, HeaderLen)
 	h.put(object)
-	h.finish(object)
+	h.finish(object, nil)
 	return object, h
 }
 

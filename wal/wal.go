@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -51,7 +52,16 @@ type Entry struct {
 	MaxTimestamp int64
 	// Data is one whole v2 record batch. The writer reads it until the slot is cut and never changes it.
 	Data []byte
+	// Block is the memory that Data lies in, if it may stay there: the slot then holds the block, and what lies in it must
+	// never change again. It is alive until the slot is cut. nil: Data is copied.
+	Block *memory.Block
+	// TailLen and TailCRC say that the CRC-32C of Data's last TailLen bytes is known to be TailCRC. 0: nothing is known.
+	TailLen int
+	TailCRC uint32
 }
+
+// stays reports whether the entry's bytes are stored from where they lie.
+func (e *Entry) stays() bool { return e.Block != nil && len(e.Data) >= pieceMin }
 
 // A Chunk is a directory entry: the run of batches of one partition inside a slot.
 type Chunk struct {
@@ -69,12 +79,13 @@ type Chunk struct {
 	CRC uint32
 }
 
-// A Slot is one committed slot, as its writer hands it on. It is immutable.
+// A Slot is one committed slot, as its writer hands it on. It is immutable. Who reads Object after Committed returned
+// retains it there.
 type Slot struct {
 	Life   Life
 	Seq    int64
 	Key    string
-	Object []byte
+	Object *Object
 	Chunks []Chunk
 }
 

@@ -250,6 +250,7 @@ func (w *Writer) perform(a action, spawn func(func(context.Context))) {
 		w.committed.Store(a.flight.slot.Seq)
 		w.opts.Metrics.committed(&a.flight.slot, w.now()-a.flight.since)
 		w.sink.Committed(&a.flight.slot)
+		a.flight.slot.Object.Release()
 	case actClosed:
 		w.end.n, w.end.digest = a.flight.slot.Seq, w.core.closedPrev
 	case actFenced:
@@ -268,7 +269,7 @@ func (w *Writer) timeout(f *flight) time.Duration { return w.opts.AttemptTimeout
 func (w *Writer) put(ctx context.Context, f *flight, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	w.results <- result{flight: f, err: w.store.Put(ctx, f.slot.Key, f.slot.Object)}
+	w.results <- result{flight: f, err: objectstore.PutBody(ctx, w.store, f.slot.Key, f.slot.Object.body())}
 }
 
 func (w *Writer) read(ctx context.Context, f *flight, timeout time.Duration) {

@@ -29,6 +29,7 @@ type recorder struct {
 func (r *recorder) Committed(s *Slot) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s.Object.Retain()
 	r.slots = append(r.slots, s)
 }
 
@@ -78,7 +79,7 @@ func (r *rig) end() {
 	prev, next := Digest{}, int64(0)
 	for i, s := range r.sink.slots {
 		stored, err := r.mem.Get(context.Background(), s.Key)
-		if err != nil || !bytes.Equal(stored, s.Object) {
+		if err != nil || !bytes.Equal(stored, s.Object.Bytes()) {
 			r.t.Errorf("slot %d: what is stored is not what was committed: %v", s.Seq, err)
 			continue
 		}

@@ -20,6 +20,9 @@ import (
 // HeaderSize is the size of a batch without its records.
 const HeaderSize = 61
 
+// CoveredFrom is where what the CRC covers begins; it goes to the batch's end.
+const CoveredFrom = 21
+
 // Bits of the attributes.
 const (
 	AttrCodec         int16 = 0x07
