@@ -210,6 +210,87 @@ func (c *connectCluster) waitEnd(t *testing.T, topic string, n int64) {
 	})
 }
 
+// produce writes records and waits until they are acknowledged. Its client is new, and so knows no topic that was deleted.
+func (c *connectCluster) produce(t *testing.T, records ...*kgo.Record) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client := c.broker.Client()
+	defer client.Close()
+	if err := client.ProduceSync(ctx, records...).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// read reads the first n records of partition 0 of a topic.
+func (c *connectCluster) read(t *testing.T, topic string, n int) []*kgo.Record {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client := c.broker.Client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}))
+	var records []*kgo.Record
+	for len(records) < n {
+		fetches := client.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatalf("read %s: %v", topic, err)
+		}
+		records = append(records, fetches.Records()...)
+	}
+	return records
+}
+
+// committed returns nil if a sink has committed that offset for partition 0 of a topic; -1 is for none.
+func (c *connectCluster) committed(sink, topic string, want int64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	offsets, err := c.admin.FetchOffsets(ctx, "connect-"+sink)
+	if err != nil {
+		return err
+	}
+	got := int64(-1)
+	if o, ok := offsets.Lookup(topic, 0); ok {
+		got = o.At
+	}
+	if got != want {
+		return fmt.Errorf("%s is committed at %d, waiting for %d", topic, got, want)
+	}
+	return nil
+}
+
+// assigned returns nil if partition 0 of the topic is all that a sink's tasks read.
+func (c *connectCluster) assigned(sink, topic string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	members, err := c.members(ctx, "connect-"+sink)
+	if err != nil {
+		return err
+	}
+	if got := slices.Concat(members...); !slices.Equal(got, []string{topic + "-0"}) {
+		return fmt.Errorf("%v are assigned", got)
+	}
+	return nil
+}
+
+// members is what each member of a consumer group is assigned, as topic-partition.
+func (c *connectCluster) members(ctx context.Context, group string) (members [][]string, err error) {
+	groups, err := c.admin.DescribeGroups(ctx, group)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range groups[group].Members {
+		var assigned []string
+		if consumer, ok := m.Assigned.AsConsumer(); ok {
+			for _, topic := range consumer.Topics {
+				for _, partition := range topic.Partitions {
+					assigned = append(assigned, fmt.Sprintf("%s-%d", topic.Topic, partition))
+				}
+			}
+		}
+		members = append(members, assigned)
+	}
+	return members, nil
+}
+
 // A statusLog reads what the workers wrote into their status topic.
 type statusLog struct {
 	t       *testing.T
