@@ -8,52 +8,56 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-
 	"github.com/tidemill/tidemill/e2e/harness"
 )
 
-// TestConnectRefusesTopic starts workers on internal topics that are not compacted, which must be told to them truly: each
-// exits with Kafka's message, as it would lose offsets, configurations or states otherwise.
-func TestConnectRefusesTopic(t *testing.T) {
-	broker := harness.NewBroker(t, nil)
-	admin := kadm.NewClient(broker.Client())
+// A refusal is a worker that is given one internal topic which is not compacted.
+type refusal struct {
+	*worker
+	role, policy string
+}
+
+// startRefusals launches one such worker for each internal topic. They do not wait for each other, and nobody waits for
+// them until the end: a worker that found its topic wrong takes half a minute or more to give up and exit.
+func startRefusals(t *testing.T, c *connectCluster) []refusal {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cases := []struct{ role, policy string }{{"offset", "delete"}, {"config", "compact,delete"}, {"status", "delete"}}
-	var workers []*worker
-	for _, c := range cases {
-		topic := "wrong-" + c.role
-		if _, err := admin.CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": &c.policy}, topic); err != nil {
+	all := []refusal{{role: "offset", policy: "delete"}, {role: "config", policy: "compact,delete"}, {role: "status", policy: "delete"}}
+	for i := range all {
+		r := &all[i]
+		topic := "wrong-" + r.role
+		if _, err := c.admin.CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": &r.policy}, topic); err != nil {
 			t.Fatal(err)
 		}
-		settings := []string{c.role + ".storage.topic=" + topic, "group.id=" + c.role}
-		for _, other := range cases {
-			if other.role != c.role {
-				settings = append(settings, other.role+".storage.topic=right-"+c.role+"-"+other.role)
-			}
+		settings := []string{"group.id=refused-" + r.role, "worker.sync.timeout.ms=1", "task.shutdown.graceful.timeout.ms=1"}
+		for _, other := range all {
+			settings = append(settings, other.role+".storage.topic=right-for-"+r.role+"-"+other.role)
 		}
-		w := newWorker(t, broker, settings...)
-		w.launch()
-		workers = append(workers, w)
+		r.worker = newWorker(t, c.broker, append(settings, r.role+".storage.topic="+topic)...)
+		r.launch()
 	}
-	for i, c := range cases {
-		t.Run(c.role, func(t *testing.T) {
-			select {
-			case <-workers[i].process.Exited():
-			case <-time.After(workerLimit):
-				t.Fatalf("the worker has not exited:\n%s", workers[i].process.Tail())
-			}
-			if code := workers[i].process.ExitCode(); code != 1 && code != 3 {
-				t.Errorf("exit status %d, want 1 or 3", code)
-			}
-			want := "Topic 'wrong-" + c.role + "' supplied via the '" + c.role + ".storage.topic' property is required to have " +
-				"'cleanup.policy=compact' to guarantee consistency and durability of "
-			found := "but found the topic currently has 'cleanup.policy=" + c.policy + "'"
-			if out := workers[i].process.Output(); !strings.Contains(out, want) || !strings.Contains(out, found) {
-				t.Errorf("the worker does not say %q and %q:\n%s", want, found, workers[i].process.Tail())
-			}
-		})
+	return all
+}
+
+// testConnectRefusals checks that each worker has been told truly of its topic's policy and has exited with Kafka's message,
+// rather than lose offsets, configurations or states later.
+func testConnectRefusals(t *testing.T, refusals []refusal) {
+	for _, r := range refusals {
+		select {
+		case <-r.process.Exited():
+		case <-time.After(workerLimit):
+			t.Fatalf("the worker has not exited:\n%s", r.process.Tail())
+		}
+		if code := r.process.ExitCode(); code != 1 && code != 3 { // 3 if it was still starting its REST server
+			t.Errorf("exit status %d, want 1 or 3", code)
+		}
+		want := "Topic 'wrong-" + r.role + "' supplied via the '" + r.role + ".storage.topic' property is required to have " +
+			"'cleanup.policy=compact' to guarantee consistency and durability of "
+		found := "but found the topic currently has 'cleanup.policy=" + r.policy + "'"
+		if out := r.process.Output(); !strings.Contains(out, want) || !strings.Contains(out, found) {
+			t.Errorf("the worker does not say %q and %q:\n%s", want, found, r.process.Tail())
+		}
 	}
 }
 
