@@ -30,6 +30,7 @@ type testBroker struct {
 	stop    context.CancelFunc
 	stopped chan error
 	logs    lockedBuffer
+	broker  *Broker // the latest run
 }
 
 // startBroker starts a broker that ends with the test. args are further flags.
@@ -86,6 +87,7 @@ func (b *testBroker) begin() {
 	log := slog.New(slog.NewTextHandler(&b.logs, nil))
 	broker := newBroker(b.config(), log)
 	broker.wrapStore = b.wrap
+	b.broker = broker
 	go func() { b.stopped <- broker.run(ctx, "test", &b.logs) }()
 }
 

@@ -1,169 +1,72 @@
 package broker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kgo"
-
+	"github.com/tidemill/tidemill/internal/outagetest"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/faultstore"
 )
 
-// Traffic is a producer and a group with one member that commits what it has read, both with a client's usual patience.
-type traffic struct {
-	t         *testing.T
-	acked     atomic.Int64
-	consumed  atomic.Int64
-	committed atomic.Int64 // commits that were acknowledged
+// These are the outages of e2e's TestOutages, short and in one process, and the interleavings that need a hand inside.
 
-	// restarts: the broker goes away at times, and a group's member may say so.
-	restarts atomic.Bool
+// patience lets a test's idempotent producer send again what is not answered within a second.
+var patience = outagetest.Options{ProduceTimeout: time.Second}
 
-	mu       sync.Mutex
-	offsets  map[string]int64 // of acknowledged values
-	got      map[string]int64 // offsets where values were read
-	failures []error
-
-	stopProducing, stopConsuming context.CancelFunc
-	producing, consuming         sync.WaitGroup
-}
-
-func startTraffic(b *testBroker, topic string) *traffic {
-	tr := &traffic{t: b.t, offsets: map[string]int64{}, got: map[string]int64{}}
-	producing, stopProducing := context.WithCancel(b.t.Context())
-	consuming, stopConsuming := context.WithCancel(b.t.Context())
-	tr.stopProducing, tr.stopConsuming = stopProducing, stopConsuming
-	producer := b.client(kgo.MaxBufferedRecords(64), kgo.UnknownTopicRetries(-1), kgo.RecordRetries(1<<20))
-	tr.producing.Go(func() { tr.produce(producing, producer, topic) })
-	member := b.client(kgo.ConsumerGroup("readers"), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RetryTimeout(time.Minute), kgo.RequestRetries(1<<20))
-	tr.consuming.Go(func() { tr.consume(consuming, member) })
-	b.t.Cleanup(func() {
-		tr.stopProducing()
-		tr.stopConsuming()
-		tr.producing.Wait()
-		tr.consuming.Wait()
-	})
-	tr.awaitProgress("at the beginning")
-	return tr
-}
-
-// pace is the time between two records: a test is to last, not to load.
-const pace = 2 * time.Millisecond
-
-func (tr *traffic) produce(ctx context.Context, cl *kgo.Client, topic string) {
-	tick := time.NewTicker(pace)
-	defer tick.Stop()
-	for i := 0; ctx.Err() == nil; i++ {
-		r := &kgo.Record{Topic: topic, Value: fmt.Appendf(nil, "value-%d", i)}
-		cl.Produce(context.WithoutCancel(ctx), r, func(r *kgo.Record, err error) {
-			if err != nil {
-				tr.fail(fmt.Errorf("produce: %w", err))
-				return
-			}
-			tr.mu.Lock()
-			tr.offsets[string(r.Value)] = r.Offset
-			tr.mu.Unlock()
-			tr.acked.Add(1)
-		})
-		<-tick.C
-	}
-	if err := cl.Flush(testContext(tr.t)); err != nil {
-		tr.fail(fmt.Errorf("flush: %w", err))
-	}
-}
-
-func (tr *traffic) consume(ctx context.Context, cl *kgo.Client) {
-	for {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		for _, e := range fetches.Errors() {
-			var session *kgo.ErrGroupSession
-			if tr.restarts.Load() && errors.As(e.Err, &session) {
-				continue
-			}
-			tr.fail(fmt.Errorf("fetch: %w", e.Err))
-		}
-		n := 0
-		tr.mu.Lock()
-		fetches.EachRecord(func(r *kgo.Record) {
-			if at, ok := tr.got[string(r.Value)]; ok && at != r.Offset {
-				tr.failures = append(tr.failures, fmt.Errorf("%s is at offsets %d and %d", r.Value, at, r.Offset))
-			}
-			tr.got[string(r.Value)] = r.Offset
-			n++
-		})
-		tr.mu.Unlock()
-		tr.consumed.Add(int64(n))
-		if err := cl.CommitUncommittedOffsets(ctx); err == nil {
-			tr.committed.Add(1)
-		} else if ctx.Err() == nil && !tr.restarts.Load() {
-			tr.fail(fmt.Errorf("commit: %w", err))
-		}
-	}
-}
-
-func (tr *traffic) fail(err error) {
-	tr.mu.Lock()
-	defer tr.mu.Unlock()
-	tr.failures = append(tr.failures, err)
-}
-
-// awaitProgress returns when more was acknowledged, read and committed.
-func (tr *traffic) awaitProgress(when string) {
-	tr.t.Helper()
-	a, r, c := tr.acked.Load(), tr.consumed.Load(), tr.committed.Load()
-	waitFor(tr.t, "progress "+when, func() bool {
-		return tr.acked.Load() > a+20 && tr.consumed.Load() > r+20 && tr.committed.Load() > c+1
-	})
-}
-
-// check ends producing and compares: everything acknowledged is read, at its offset, once; nobody saw an error.
-func (tr *traffic) check() {
-	t := tr.t
+// startFaulty starts a broker whose store a test makes faulty.
+func startFaulty(t *testing.T, args ...string) (*testBroker, *faultstore.Store) {
 	t.Helper()
-	tr.stopProducing()
-	tr.producing.Wait()
-	waitFor(t, "the rest to be read", func() bool {
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		return len(tr.got) >= len(tr.offsets)
-	})
-	tr.stopConsuming()
-	tr.consuming.Wait()
-	for value, offset := range tr.offsets {
-		if at, ok := tr.got[value]; !ok || at != offset {
-			t.Errorf("%s was acknowledged at offset %d: read %v at %d", value, offset, ok, at)
-		}
-	}
-	if n, last := len(tr.got), int64(len(tr.offsets)); int64(n) != last {
-		t.Errorf("read %d values of %d acknowledged", n, last)
-	}
-	for _, err := range tr.failures {
-		t.Errorf("a client saw: %v", err)
-	}
-	t.Logf("%d records, %d commits", len(tr.offsets), tr.committed.Load())
+	b, faults := prepareFaulty(t, args...)
+	b.start()
+	return b, faults()
 }
+
+// prepareFaulty returns a broker that is not started, and its store, which there is once it is.
+func prepareFaulty(t *testing.T, args ...string) (*testBroker, func() *faultstore.Store) {
+	t.Helper()
+	var faults atomic.Pointer[faultstore.Store]
+	b := prepareBroker(t, func(below objectstore.Store) objectstore.Store {
+		s := faultstore.New(below, 1)
+		if old := faults.Load(); old != nil {
+			s.SetRules(old.Rules()...) // a restart mends no storage
+		}
+		faults.Store(s)
+		return closingStore{s, below}
+	}, args...)
+	return b, faults.Load
+}
+
+// closingStore closes the store below one that cannot be closed.
+type closingStore struct {
+	objectstore.Store
+	below objectstore.Store
+}
+
+func (c closingStore) Close() error { return c.below.(io.Closer).Close() }
+
+func (b *testBroker) load(o outagetest.Options) *outagetest.Load {
+	b.t.Helper()
+	return outagetest.Start(b.t, b.kafka, o)
+}
+
+func (b *testBroker) observe() outagetest.Observer {
+	return outagetest.Observer{T: b.t, Address: b.http}
+}
+
+// errSlowDown is how a driver tells of a 503.
+var errSlowDown = fmt.Errorf("503 SlowDown: %w", objectstore.ErrAmbiguous)
 
 // TestLyingStore: PUTs that fail, and PUTs that are applied but answered with an error, are nobody's business but the log's.
 func TestLyingStore(t *testing.T) {
-	var faults *faultstore.Store
-	b := startBrokerOn(t, func(below objectstore.Store) objectstore.Store {
-		faults = faultstore.New(below, 1)
-		return closingStore{faults, below}
-	})
-	dial(t, b.kafka).createTopic("t", 1)
-	tr := startTraffic(b, "t")
+	b, faults := startFaulty(t)
+	load := b.load(patience)
 	for _, tc := range []struct {
 		name string
 		rule faultstore.Rule
@@ -177,19 +80,81 @@ func TestLyingStore(t *testing.T) {
 		faults.SetRules(tc.rule)
 		waitFor(t, "faults: "+tc.name, func() bool { return faults.Faulted() > before+15 })
 		faults.SetRules()
-		tr.awaitProgress("after PUTs " + tc.name)
+		load.AwaitProgress("after PUTs " + tc.name)
 	}
 	faults.Wait()
-	tr.check()
+	load.Finish()
 }
 
-// closingStore closes the store below one that cannot be closed.
-type closingStore struct {
-	objectstore.Store
-	below objectstore.Store
+// TestStorageOutage: nothing can be stored or read from storage, until the log counts as stalled; then it can.
+func TestStorageOutage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a log to count as stalled: skipped with -short")
+	}
+	for _, tc := range []struct {
+		name string
+		rule faultstore.Rule
+		// lands: what was sent in the outage is there, but nobody was told.
+		lands bool
+	}{
+		{"503 SlowDown", faultstore.Rule{Fault: faultstore.Lost, Err: errSlowDown}, false},
+		{"no answer", faultstore.Rule{Fault: faultstore.Lost, Latency: time.Hour}, false},
+		{"PUTs land but every answer is an error", faultstore.Rule{Fault: faultstore.LostReply}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			const memory, size = 64 << 20, 64 << 10
+			b, faults := startFaulty(t, "--memory", "64MiB")
+			load, see := b.load(patience), b.observe()
+			heap := heapBytes()
+			faults.SetRules(tc.rule)
+			load.Flood(2*memory*produceShare/100/size, size)
+			see.AwaitReady(http.StatusServiceUnavailable, "stalled")
+			if v := see.Metric("tidemill_wal_stalled"); v != 1 {
+				t.Errorf("tidemill_wal_stalled is %v", v)
+			}
+			acked := load.Acked()
+			load.CheckReadable("during the outage")
+			outagetest.Eventually(t, "the flood to fill the budget", func() error {
+				if held := see.Metric(`tidemill_server_budget_used_bytes{kind="produce"}`); held < memory*produceShare/100*3/4 {
+					return fmt.Errorf("%.0f bytes of produces", held)
+				}
+				return nil
+			})
+			if held := see.Metric(`tidemill_server_budget_used_bytes{kind="produce"}`); held > memory*produceShare/100 {
+				t.Errorf("%.0f bytes of produces in memory, more than the budget", held)
+			}
+			// The clients are in this process too and hold the flood.
+			if grown := heapBytes() - heap; grown > 2*memory {
+				t.Errorf("the heap grew by %d bytes", grown)
+			}
+			if n := load.Acked() - acked; n > 0 {
+				t.Errorf("%d records were acknowledged while nothing could be stored", n)
+			}
+			faults.SetRules()
+			load.AwaitProgress("after the outage")
+			see.AwaitReady(http.StatusOK, "ok\n")
+			if v := see.Metric("tidemill_wal_stalled"); v != 0 {
+				t.Errorf("tidemill_wal_stalled is %v after the outage", v)
+			}
+			load.Finish()
+		})
+	}
 }
 
-func (c closingStore) Close() error { return c.below.(io.Closer).Close() }
+// TestSlowStorage: ten times the latency is ten times the wait, and nothing else.
+func TestSlowStorage(t *testing.T) {
+	b, faults := startFaulty(t)
+	usual := faultstore.Rule{Latency: 10 * time.Millisecond, Jitter: 10 * time.Millisecond}
+	faults.SetRules(usual)
+	load := b.load(patience)
+	tenTimes := faultstore.Rule{Latency: 100 * time.Millisecond, Jitter: 100 * time.Millisecond}
+	faults.SetRules(tenTimes)
+	load.Flood(200, 64<<10)
+	load.AwaitProgress("while storage is slow")
+	b.observe().AwaitReady(http.StatusOK, "ok\n")
+	faults.SetRules(usual)
+	load.Finish()
+}
 
 // TestEtcdOutage: no produce, fetch, heartbeat or commit needs etcd (section 11); afterwards admin requests work again.
 func TestEtcdOutage(t *testing.T) {
@@ -198,18 +163,122 @@ func TestEtcdOutage(t *testing.T) {
 	}
 	etcd := startEtcd(t)
 	b := startBroker(t, "--cluster", etcd.url(), "--bucket", "file://"+t.TempDir())
-	c := dial(t, b.kafka)
-	c.createTopic("t", 1)
-	tr := startTraffic(b, "t")
+	load := b.load(patience)
 	etcd.stop()
-	for end := time.Now().Add(3 * time.Second); time.Now().Before(end); {
-		tr.awaitProgress("while etcd is away")
-	}
+	waitFor(t, "etcd to be silent", func() bool { return b.observe().Metric("tidemill_metadata_silent_seconds") > 3 })
+	load.AwaitProgress("while etcd is away")
+	load.CheckReadable("while etcd is away")
 	if code := b.httpStatus("/readyz"); code != http.StatusOK {
 		t.Errorf("/readyz answers %d while etcd is away", code)
 	}
 	etcd.start()
 	dial(t, b.kafka).createTopic("later", 1)
-	tr.awaitProgress("after the outage")
-	tr.check()
+	load.AwaitProgress("after the outage")
+	if silent := b.observe().Metric("tidemill_metadata_silent_seconds"); silent > 3 {
+		t.Errorf("etcd is said to be silent for %v s after the outage", silent)
+	}
+	load.Finish()
+}
+
+// TestOutageDuringStart: a start that cannot reach what it needs ends with words, and leaves everything as it was; one that
+// loses storage later, while it ends the previous life, waits for it.
+func TestOutageDuringStart(t *testing.T) {
+	etcd := startEtcd(t)
+	b, faults := prepareFaulty(t, "--cluster", etcd.url(), "--bucket", "file://"+t.TempDir())
+	b.start()
+	load := b.load(outagetest.Options{Restarts: true, ProduceTimeout: time.Second})
+	b.kill(faults())
+
+	etcd.stop()
+	b.begin()
+	if err := b.end(); err == nil || !strings.Contains(err.Error(), "etcd") {
+		t.Errorf("a start without etcd ended with: %v", err)
+	}
+	etcd.start()
+	faults().SetRules(faultstore.Rule{Fault: faultstore.Lost, Err: errSlowDown})
+	b.begin()
+	if err := b.end(); err == nil || !strings.Contains(err.Error(), "bucket") {
+		t.Errorf("a start without storage ended with: %v", err)
+	}
+	faults().SetRules(faultstore.Rule{
+		Match: func(key string) bool { return strings.HasPrefix(key, "wal/") || strings.HasPrefix(key, "recovery/") },
+		Fault: faultstore.Lost, Err: errSlowDown,
+	})
+	before := faults().Faulted()
+	b.begin()
+	waitFor(t, "the seal to meet the outage", func() bool { return faults().Faulted() > before+3 })
+	faults().SetRules()
+	b.awaitReady()
+	load.AwaitProgress("after the start")
+	load.Finish()
+}
+
+// TestOutageDuringCleanStop: a stop without storage ends in bounded time and says that the log is not closed; the next start
+// has everything that was acknowledged.
+func TestOutageDuringCleanStop(t *testing.T) {
+	for _, fault := range []faultstore.Fault{faultstore.Lost, faultstore.LostReply} {
+		t.Run(fmt.Sprint(fault), func(t *testing.T) {
+			b, faults := prepareFaulty(t)
+			b.start()
+			load := b.load(outagetest.Options{Restarts: true, ProduceTimeout: time.Second})
+			faults().SetRules(faultstore.Rule{Fault: fault, Err: errSlowDown})
+			if err := b.end(); err == nil || !strings.Contains(err.Error(), "close the log") {
+				t.Errorf("a stop without storage ended with: %v", err)
+			}
+			faults().SetRules()
+			b.start()
+			load.AwaitProgress("after the start")
+			load.Finish()
+		})
+	}
+}
+
+// TestKillInOutage: PUTs land and nobody is told, then etcd goes too, then the broker is killed. What landed is the
+// producers' all the same: an idempotent one that asks again gets its old offsets.
+func TestKillInOutage(t *testing.T) {
+	etcd := startEtcd(t)
+	b, faults := prepareFaulty(t, "--cluster", etcd.url(), "--bucket", "file://"+t.TempDir())
+	b.start()
+	load := b.load(outagetest.Options{Restarts: true, ProduceTimeout: time.Second})
+	before := faults().Faulted()
+	faults().SetRules(faultstore.Rule{Fault: faultstore.LostReply})
+	waitFor(t, "PUTs to land", func() bool { return faults().Faulted() > before+10 })
+	etcd.stop()
+	load.CheckReadable("without storage and etcd")
+	b.kill(faults())
+	etcd.start()
+	faults().SetRules()
+	b.start()
+	load.AwaitProgress("after the start")
+	load.Finish()
+}
+
+// kill ends the broker as kill -9 does, as far as the store can tell: nothing is written from now on, no CLOSE either.
+func (b *testBroker) kill(faults *faultstore.Store) {
+	b.t.Helper()
+	faults.SetRules(faultstore.Rule{Op: faultstore.Put, Fault: faultstore.Lost})
+	b.stop()
+	b.stop = nil
+	if err := <-b.stopped; err == nil {
+		b.t.Error("the broker closed its log on a store that takes nothing")
+	}
+	faults.SetRules()
+}
+
+// end returns what the broker ends with, if it does not by itself then when it is told to.
+func (b *testBroker) end() error {
+	b.t.Helper()
+	stop := b.stop
+	b.stop = nil
+	if b.broker.serving.Load() {
+		stop()
+	}
+	defer stop()
+	select {
+	case err := <-b.stopped:
+		return err
+	case <-time.After(time.Minute):
+		b.t.Error("the broker goes on")
+		return errors.New("it goes on")
+	}
 }

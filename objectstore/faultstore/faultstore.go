@@ -112,6 +112,17 @@ func (s *Store) SetRules(rules ...Rule) {
 	}
 }
 
+// Rules returns the rules as they were set.
+func (s *Store) Rules() []Rule {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rules := make([]Rule, 0, len(s.mu.rules))
+	for _, r := range s.mu.rules {
+		rules = append(rules, r.Rule)
+	}
+	return rules
+}
+
 // Faulted returns how many requests were given a fault.
 func (s *Store) Faulted() int {
 	s.mu.Lock()
