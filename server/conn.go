@@ -26,6 +26,10 @@ type Conn struct {
 
 	clientID atomic.Pointer[string]
 
+	// readBy and writtenBy are the pressureDeadlines of the frame that is coming and of the bytes that are being written, in
+	// Unix nanoseconds; 0 without any.
+	readBy, writtenBy atomic.Int64
+
 	// r and started belong to the reader goroutine. started says that a request was read.
 	r       *bufio.Reader
 	started bool

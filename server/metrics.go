@@ -57,6 +57,9 @@ func newMetrics(o Options) *metrics {
 	if o.Registerer != nil {
 		o.Registerer.MustRegister(m.connections, m.refused, m.bytesIn, m.bytesOut, requests, seconds,
 			budgetGauge("produce", o.ProduceBudget), budgetGauge("other", o.OtherBudget))
+		if o.AnswerBudget != nil {
+			o.Registerer.MustRegister(budgetGauge("answer", o.AnswerBudget))
+		}
 	}
 	return m
 }
@@ -64,7 +67,7 @@ func newMetrics(o Options) *metrics {
 func budgetGauge(kind string, b *Budget) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: "tidemill", Subsystem: "server", Name: "budget_used_bytes",
-		Help: "Bytes of requests in memory.", ConstLabels: prometheus.Labels{"kind": kind},
+		Help: "Bytes of requests, and of records in answers, in memory.", ConstLabels: prometheus.Labels{"kind": kind},
 	}, func() float64 { return float64(b.InUse()) })
 }
 

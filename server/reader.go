@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 	"time"
 
-	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -68,13 +67,8 @@ func (c *Conn) readRequest() error {
 	if produce {
 		budget = c.server.opts.ProduceBudget
 	}
-	if err := budget.Acquire(c.ctx, int64(memory.Size(size))); err != nil {
-		return fmt.Errorf("admit %d bytes: %w", size, err)
-	}
-	f := &frame{block: c.server.opts.Memory.Get(size), budget: budget}
-	f.refs.Store(1)
-	if err := c.readBody(f.block.Bytes()); err != nil {
-		f.release()
+	f, err := c.readFrame(size, budget)
+	if err != nil {
 		return err
 	}
 	header, body, err := protocol.ParseHeader(f.block.Bytes())
@@ -152,25 +146,45 @@ func (c *Conn) peek() (size int, key int16, err error) {
 	return size, key, nil
 }
 
-// readBody fills buf with the frame, whose size field it drops. Each read must bring something within FrameTimeout, and the
-// whole must not be slower than slowestRate.
-func (c *Conn) readBody(buf []byte) error {
-	if _, err := c.r.Discard(4); err != nil {
-		return err
+// An arrival is a frame that is coming.
+type arrival struct {
+	begun time.Time
+	// n of size bytes are there.
+	n, size int
+	// mark is when markN bytes were there: what came fast enough before does not excuse what comes slowly now.
+	mark  time.Time
+	markN int
+}
+
+// pressureDeadline is the time up to which nothing more need come, should somebody wait for the memory.
+func (a *arrival) pressureDeadline(now time.Time) int64 {
+	deadline := pressureDeadline(a.mark, a.n-a.markN)
+	if now.Sub(a.mark) > pressureGrace && deadline > now.Add(pressureGrace).UnixNano() {
+		a.mark, a.markN = now, a.n
+		deadline = pressureDeadline(now, 0)
 	}
+	return deadline
+}
+
+// readPiece reads a frame up to the end of buf, which holds what came before. Each read must bring something within
+// FrameTimeout, and the whole must not be slower than slowestRate.
+func (c *Conn) readPiece(a *arrival, buf []byte) error {
 	timeout := c.server.opts.FrameTimeout
-	last := time.Now().Add(timeout + time.Duration(len(buf))*time.Second/slowestRate)
-	for n := 0; n < len(buf); {
+	last := a.begun.Add(timeout + time.Duration(a.size)*time.Second/slowestRate)
+	defer c.readBy.Store(0)
+	for a.n < len(buf) {
 		if c.r.Buffered() == 0 {
-			next := time.Now().Add(timeout)
+			now := time.Now()
+			next := now.Add(timeout)
 			if next.After(last) {
 				next = last
 			}
 			c.setReadDeadline(next)
+			c.readBy.Store(a.pressureDeadline(now))
 		}
-		m, err := c.r.Read(buf[n:])
-		n += m
-		if err != nil && n < len(buf) {
+		m, err := c.r.Read(buf[a.n:])
+		a.n += m
+		if err != nil && a.n < len(buf) {
 			return c.slow(err)
 		}
 	}

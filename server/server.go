@@ -22,6 +22,9 @@ type Options struct {
 	// ProduceBudget and OtherBudget admit the bodies of requests, produces apart from the rest so that neither starves the
 	// other (D11). Defaults: 256 MiB and 64 MiB. A frame's bytes are given back when its response was written.
 	ProduceBudget, OtherBudget *Budget
+	// AnswerBudget, if set, is what the handler counts its answers by: connections that take theirs slowly are closed while
+	// somebody waits for it.
+	AnswerBudget *Budget
 	// Memory lends the memory of frames; nil means a pool of the server's own.
 	Memory *memory.Pool
 	// ReadAheadRequests and ReadAheadBytes bound the produces of one connection that wait for their acknowledgement. One
@@ -131,7 +134,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer stop()
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
-	wg.Go(func() { s.watchGone(watching) })
+	wg.Go(func() { s.watchConns(watching) })
 	err := s.accept(ctx, ln, &wg)
 	if s.isDraining() {
 		unwatch()

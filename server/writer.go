@@ -152,10 +152,13 @@ func (c *Conn) writeBuffers(bufs net.Buffers) error {
 	for len(bufs) > 0 {
 		var chunk net.Buffers
 		chunk, bufs = splitBuffers(bufs, writeChunk)
-		if err := c.nc.SetWriteDeadline(time.Now().Add(c.server.opts.WriteTimeout)); err != nil {
+		now := time.Now()
+		if err := c.nc.SetWriteDeadline(now.Add(c.server.opts.WriteTimeout)); err != nil {
 			return err
 		}
+		c.writtenBy.Store(pressureDeadline(now, writeChunk))
 		n, err := chunk.WriteTo(c.nc)
+		c.writtenBy.Store(0)
 		c.server.metrics.bytesOut.Add(float64(n))
 		if err != nil {
 			return err
