@@ -29,8 +29,9 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 	if plan.code == protocol.CodeNone {
 		f := &fetching{b: b, c: c, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
 		f.run(c.ctx)
+		f.admit(c.ctx)
 		f.respond(resp)
-		release = f.release
+		release = f.finish
 	}
 	c.done(server.Response{Buffers: resp.Encode(c.header.CorrelationID, c.header.Version), Release: release})
 }
@@ -47,9 +48,10 @@ type fetching struct {
 	logs  []*partition.Log // of the targets that can be read, else nil
 	parts []protocol.FetchPartition
 	// results hold the memory of the parts' batches.
-	results []partition.ReadResult
-	bytes   int
-	stop    bool // something has to be said at once: an error or a diverging epoch
+	results  []partition.ReadResult
+	bytes    int
+	admitted int  // of bytes, by the budget of answers
+	stop     bool // something has to be said at once: an error or a diverging epoch
 }
 
 // run reads, and once more after a wait when there is less than the client wants and nothing else to say (F1).
@@ -62,9 +64,8 @@ func (f *fetching) run(ctx context.Context) {
 		return
 	}
 	f.letGo()
-	if f.wait(ctx, minBytes-f.bytes, wait) {
-		f.read(ctx, maxBytes)
-	}
+	f.wait(ctx, minBytes-f.bytes, wait)
+	f.read(ctx, maxBytes)
 }
 
 // letGo gives the request's frame back before a long wait: thousands of parked consumers must not use up what admits other
@@ -82,9 +83,9 @@ func (f *fetching) letGo() {
 	f.c.request.GiveBack()
 }
 
-// wait parks until enough is committed, the deadline or the end of ctx, and returns whether it is worth reading again. A
-// wake-up may come early, when a chunk was counted of which a part was read already; then the client gets that little.
-func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) bool {
+// wait parks until enough is committed, the deadline or the end of ctx, with nothing of what was read in hand. A wake-up may
+// come early, when a chunk was counted of which a part was read already; then the client gets that little.
+func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) {
 	w := partition.NewWaiter(minBytes)
 	defer w.Close()
 	for i, l := range f.logs {
@@ -92,15 +93,13 @@ func (f *fetching) wait(ctx context.Context, minBytes int, d time.Duration) bool
 			l.Watch(w, nextOffset(f.plan.targets[i].offset, f.parts[i].Batches))
 		}
 	}
+	f.drop()
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-w.C():
-		return true
 	case <-timer.C:
-		return true // the last read, at the deadline
 	case <-ctx.Done():
-		return false
 	}
 }
 

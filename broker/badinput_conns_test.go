@@ -1,8 +1,13 @@
 package broker
 
 import (
+	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"runtime"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -77,6 +82,97 @@ func TestBadInputHalfClosedConnections(t *testing.T) {
 		}
 		c.Conn.(*net.TCPConn).SetLinger(0) // a reset, not an end
 		c.Conn.Close()
+	}
+	a.checkUnharmed(t)
+}
+
+// TestBadInputSlowReaders: clients that ask for much and read nothing hold a bounded part of memory together, and are closed
+// when others need it (D11).
+func TestBadInputSlowReaders(t *testing.T) {
+	const memory, answers = 64 << 20, 64 << 20 / 10
+	a := besiege(t, "--memory", fmt.Sprint(memory))
+	c := a.dial(t)
+	c.createTopic("big", 1)
+	const batches = 9
+	for range batches {
+		wantCode(t, "produce", c.produce("big", 0, batchOf(strings.Repeat("x", 1_000_000))).ErrorCode, protocol.CodeNone)
+	}
+	a.stored["big-0"] = batches
+	req := fetchRequest(11, "big", protocol.TopicID{}, 0, 0)
+	req.Topics[0].Partitions[0].PartitionMaxBytes = 50 << 20
+	greedy := make([]*rawClient, 40)
+	for i := range greedy {
+		greedy[i] = a.dial(t)
+		if err := greedy[i].Conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+			t.Fatal(err)
+		}
+		greedy[i].send(req)
+	}
+	most := 0.0
+	waitLong(t, func() string {
+		most = max(most, a.metric(t, `tidemill_server_budget_used_bytes{kind="answer"}`))
+		if a.metric(t, `tidemill_server_refused_total{reason="pressure"}`) == 0 {
+			return "nobody was closed for what others wait for"
+		}
+		return ""
+	})
+	if most == 0 || most > answers {
+		t.Errorf("at most %.0f bytes were held for those who do not read, want at most %d", most, answers)
+	}
+	end := endOf(c, witnessTopic, 0)
+	waitLong(t, func() string {
+		if endOf(c, witnessTopic, 0) < end+3 {
+			return "another client is stuck"
+		}
+		return ""
+	})
+	a.checkUnharmed(t)
+}
+
+// metric reads one value that the broker tells, 0 if it does not.
+func (a *attack) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	resp, err := http.Get("http://" + a.http + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "\n"+name+" ")
+	if !found {
+		return 0
+	}
+	number, _, _ := strings.Cut(rest, "\n")
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value
+}
+
+// TestBadInputStalledFrames: frames that claim all memory and do not come keep nobody out for long (D11).
+func TestBadInputStalledFrames(t *testing.T) {
+	a := besiege(t)
+	for range 20 {
+		c := a.dial(t).warm()
+		c.sendBytes([]byte{6, 0x3f, 0, 0, 0, 3, 0, 9, 0, 0, 0, 1, 0xff, 0xff}) // 100 MiB
+	}
+	for range 200 {
+		c := a.dial(t)
+		c.sendBytes([]byte{0, 0x0f, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0xff, 0xff}) // 960 KiB to be produced
+	}
+	c := a.dial(t)
+	for range 3 {
+		end := endOf(c, witnessTopic, 0)
+		waitLong(t, func() string {
+			if endOf(c, witnessTopic, 0) == end {
+				return "another client is stuck"
+			}
+			return ""
+		})
 	}
 	a.checkUnharmed(t)
 }

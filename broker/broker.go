@@ -49,6 +49,8 @@ type Broker struct {
 	groups   *group.Coordinator
 	server   *server.Server
 	sessions fetchSessions
+	// answers bounds the records in answers that clients have not taken yet.
+	answers *server.Budget
 
 	producerIDs producerIDs
 	current     atomic.Pointer[view]

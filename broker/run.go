@@ -37,6 +37,7 @@ const (
 	requestShare = 5
 	tailShare    = 30
 	cacheShare   = 15
+	answerShare  = 10
 )
 
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
@@ -134,9 +135,11 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits,
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})
+	b.answers = server.NewBudget(share(answerShare))
 	b.server = server.New(b, server.Options{
 		Limits:        serverLimits{b},
 		ProduceBudget: server.NewBudget(share(produceShare)), OtherBudget: server.NewBudget(share(requestShare)),
+		AnswerBudget: b.answers,
 		Logger: b.log, Registerer: b.reg,
 	})
 	return b.claimPartitions(ctx)
