@@ -280,7 +280,9 @@ func TestF13(t *testing.T) {
 		Ask[*kmsg.DeleteTopicsResponse](c, DeleteRequest(6, n("t")))
 		fresh := c.CreateTopic(n("t"), 1)
 		c.Produce(n("t"), 0, BatchOf("new"))
-		WantCode(t, "old id", Fetched(c, FetchRequest(16, "", id, 0, 0)).ErrorCode, protocol.CodeUnknownTopicID)
+		WaitFor(t, "the old id to be unknown", func() bool {
+			return Fetched(c, FetchRequest(16, "", id, 0, 0)).ErrorCode == int16(protocol.CodeUnknownTopicID)
+		})
 		p := Fetched(c, FetchRequest(16, "", fresh, 0, 0))
 		if p.ErrorCode != 0 || !bytes.Contains(p.RecordBatches, []byte("new")) || p.HighWatermark != 1 {
 			t.Errorf("new id: code %d, high watermark %d", p.ErrorCode, p.HighWatermark)

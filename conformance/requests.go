@@ -41,8 +41,12 @@ func (c *Client) CreateTopic(name string, partitions int32, configs ...string) p
 	if code := protocol.ErrorCode(resp.Topics[0].ErrorCode); code != protocol.CodeNone {
 		c.T.Fatalf("create %s: %v", name, code)
 	}
+	id := protocol.TopicID(resp.Topics[0].TopicID)
+	for p := range max(partitions, 1) { // of a name that was deleted just now the old topic may be there still
+		WaitFor(c.T, "the new "+name, func() bool { return Fetched(c, FetchRequest(13, "", id, p, 0)).ErrorCode == 0 })
+	}
 	c.Settle(name, partitions)
-	return resp.Topics[0].TopicID
+	return id
 }
 
 // Settle waits until every partition of a topic has a leader.

@@ -208,8 +208,12 @@ func TestM5(t *testing.T) {
 		commit := Committed(c, n("m5"), n("again"), 3)
 		WantCode(t, "commit", commit, protocol.CodeNone)
 		check(t, DeleteRequest(6, n("again")), protocol.CodeNone)
-		WantCode(t, "produce to the deleted", c.Produce(n("again"), 0, BatchOf("x")).ErrorCode, protocol.CodeUnknownTopicOrPartition)
-		WantCode(t, "fetch the deleted by id", Fetched(c, FetchRequest(13, "", old, 0, 0)).ErrorCode, protocol.CodeUnknownTopicID)
+		WaitFor(t, "the deleted name to be unknown", func() bool {
+			return c.Produce(n("again"), 0, BatchOf("x")).ErrorCode == int16(protocol.CodeUnknownTopicOrPartition)
+		})
+		WaitFor(t, "the deleted id to be unknown", func() bool {
+			return Fetched(c, FetchRequest(13, "", old, 0, 0)).ErrorCode == int16(protocol.CodeUnknownTopicID)
+		})
 		id := c.CreateTopic(n("again"), 1)
 		if id == old {
 			t.Error("the topic has its old id")

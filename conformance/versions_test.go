@@ -130,6 +130,19 @@ func fillRequest(req kmsg.Request, n func(string) string, id protocol.TopicID) {
 	case *kmsg.OffsetDeleteRequest:
 		r.Group = group
 		r.Topics = []kmsg.OffsetDeleteRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetDeleteRequestTopicPartition{{Partition: 0}}}}
+	case *kmsg.DescribeACLsRequest:
+		r.ResourceType, r.Operation, r.PermissionType = 1, 1, 1
+	case *kmsg.CreateACLsRequest:
+		acl := kmsg.NewCreateACLsRequestCreation()
+		acl.ResourceType, acl.ResourceName, acl.Principal, acl.Host, acl.Operation, acl.PermissionType = 2, topic, "User:a", "*", 3, 3
+		r.Creations = append(r.Creations, acl)
+	case *kmsg.DeleteACLsRequest:
+		filter := kmsg.NewDeleteACLsRequestFilter()
+		filter.ResourceType, filter.Operation, filter.PermissionType = 1, 1, 1
+		r.Filters = append(r.Filters, filter)
+	case *kmsg.ElectLeadersRequest:
+		r.Topics = []kmsg.ElectLeadersRequestTopic{{Topic: topic, Partitions: []int32{0}}}
+		r.TimeoutMillis = 10_000
 	case *kmsg.DescribeClusterRequest:
 		r.EndpointType = 1
 	case *kmsg.DescribeTopicPartitionsRequest:
