@@ -161,7 +161,7 @@ func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *km
 		return &produceRefusal{code: code}
 	}
 	checked, refused := checkProduced(in.Records, produceRules{
-		version: req.Version, config: p.v.logConfig(t), now: time.Now().UnixMilli(),
+		topic: t.Name, partition: in.Partition, version: req.Version, config: p.v.logConfig(t), now: time.Now().UnixMilli(),
 		internal: t.Internal && p.c.clientID() != adminClientID,
 	})
 	if refused != nil {

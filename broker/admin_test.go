@@ -66,3 +66,14 @@ func TestNodeIDIsTold(t *testing.T) {
 		}
 	}
 }
+
+// TestProduceNamesPartitionOfRecordWithoutKey: Kafka's console producer prints this text and nothing else about the record.
+func TestProduceNamesPartitionOfRecordWithoutKey(t *testing.T) {
+	c := dial(t, startBroker(t).kafka)
+	c.createTopic("compacted", 2, "cleanup.policy", "compact")
+	p := c.produce("compacted", 1, batchOf("a"))
+	const want = "Compacted topic cannot accept message without key in topic partition compacted-1"
+	if len(p.ErrorRecords) != 1 || p.ErrorRecords[0].ErrorMessage == nil || *p.ErrorRecords[0].ErrorMessage != want {
+		t.Errorf("got %+v, want %s", p.ErrorRecords, want)
+	}
+}

@@ -14,10 +14,12 @@ import (
 
 // produceRules are what one batch is held against.
 type produceRules struct {
-	version  int16
-	config   *kafkaconfig.LogConfig
-	now      int64 // ms
-	internal bool  // the topic is Kafka's own and the client is not its admin
+	topic     string
+	partition int32
+	version   int16
+	config    *kafkaconfig.LogConfig
+	now       int64 // ms
+	internal  bool  // the topic is Kafka's own and the client is not its admin
 }
 
 // A checkedBatch may be appended.
@@ -159,8 +161,9 @@ func walkRecords(batch record.Batch, rules produceRules) (maxTimestamp int64, re
 	case rules.config.Cleanup.Compact && sum.HasNullKey:
 		refused = &produceRefusal{code: protocol.CodeInvalidRecord, byLog: true,
 			message: "One or more records have been rejected: a compacted topic cannot accept messages without key"}
+		message := fmt.Sprintf("Compacted topic cannot accept message without key in topic partition %s-%d", rules.topic, rules.partition)
 		for _, i := range sum.NullKeys {
-			refused.records = append(refused.records, badRecord{i, "Compacted topic cannot accept message without key"})
+			refused.records = append(refused.records, badRecord{i, message})
 		}
 		return 0, refused
 	}
