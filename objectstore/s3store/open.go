@@ -59,6 +59,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := s.chooseChecksums(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open bucket %s: %w", c.Bucket, err), s.Close())
 	}
+	s.learnTemplate(ctx)
 	return s, nil
 }
 

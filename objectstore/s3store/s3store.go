@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"golang.org/x/sync/errgroup"
 
@@ -39,6 +38,7 @@ type Store struct {
 	loaded    aws.Config
 	conn      *connection
 	checksums Checksums
+	template  *template // of Puts; nil: the SDK makes them
 }
 
 var _ objectstore.BodyStore = (*Store)(nil)
@@ -76,17 +76,13 @@ func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) 
 	defer cancel()
 	reader := newBodyReader(body)
 	defer reader.detach()
-	ctx = context.WithValue(ctx, bodyKey{}, reader)
-	input := &s3.PutObjectInput{
-		Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key),
-		Body: reader, ContentLength: &body.Size, IfNoneMatch: aws.String("*"),
+	put := s.putByTemplate
+	if s.template == nil || body.Size == 0 || !plain(s.config.Prefix+key) {
+		put = func(ctx context.Context, key string, body *bodyReader, crc uint32) error {
+			return s.putBySDK(ctx, key, body, crc)
+		}
 	}
-	options := []func(*s3.Options){}
-	if s.checksums == Header {
-		input.ChecksumCRC32C = aws.String(checksumText(body.CRC32C))
-		options = append(options, s3.WithAPIOptions(v4.SwapComputePayloadSHA256ForUnsignedPayloadMiddleware))
-	}
-	if _, err := s.conn.once.PutObject(ctx, input, options...); err != nil {
+	if err := put(ctx, key, reader, body.CRC32C); err != nil {
 		return fmt.Errorf("put %s: %w", key, putError(ended, err))
 	}
 	return nil
