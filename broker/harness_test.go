@@ -151,7 +151,7 @@ func freePort(t *testing.T) string {
 // waitFor polls a condition that another goroutine brings about.
 func waitFor(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {

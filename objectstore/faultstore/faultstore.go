@@ -92,7 +92,7 @@ type rule struct {
 	applied int // requests faulted; owned by Store.mu
 }
 
-var _ objectstore.Store = (*Store)(nil)
+var _ objectstore.BodyStore = (*Store)(nil)
 
 // New wraps below with rules; the first that applies to a request decides it.
 func New(below objectstore.Store, seed uint64, rules ...Rule) *Store {
@@ -147,6 +147,18 @@ func (s *Store) Wait() { s.late.Wait() }
 
 // Put implements objectstore.Store.
 func (s *Store) Put(ctx context.Context, key string, body []byte) error {
+	return s.put(ctx, key, func(ctx context.Context) error { return s.below.Put(ctx, key, body) },
+		func() []byte { return slices.Clone(body) })
+}
+
+// PutBody implements objectstore.BodyStore, so that a store below gets the pieces as they lie, faults or not.
+func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) error {
+	return s.put(ctx, key, func(ctx context.Context) error { return objectstore.PutBody(ctx, s.below, key, body) },
+		func() []byte { return slices.Concat(body.Pieces...) })
+}
+
+// put applies a fault to a Put: apply does it below, and clone returns a body to keep.
+func (s *Store) put(ctx context.Context, key string, apply func(context.Context) error, clone func() []byte) error {
 	f, err := s.begin(ctx, Put, key)
 	if err != nil {
 		return fmt.Errorf("put %s: %w: %w", key, objectstore.ErrAmbiguous, err)
@@ -155,13 +167,13 @@ func (s *Store) Put(ctx context.Context, key string, body []byte) error {
 	case Lost:
 		return f.fail(Put, key)
 	case LostReply:
-		_ = s.below.Put(ctx, key, body) // the caller is not to learn it
+		_ = apply(ctx) // the caller is not to learn it
 		return f.fail(Put, key)
 	case Late:
-		s.applyLate(context.WithoutCancel(ctx), f, key, slices.Clone(body))
+		s.applyLate(context.WithoutCancel(ctx), f, key, clone())
 		return f.fail(Put, key)
 	case Twice:
-		_ = s.below.Put(ctx, key, body) // its answer is what gets lost
+		_ = apply(ctx) // its answer is what gets lost
 	case Conflict:
 		return fmt.Errorf("put %s: injected: %w", key, objectstore.ErrConflict)
 	case Taken:
@@ -169,7 +181,7 @@ func (s *Store) Put(ctx context.Context, key string, body []byte) error {
 			return err
 		}
 	}
-	return s.below.Put(ctx, key, body)
+	return apply(ctx)
 }
 
 // Get implements objectstore.Store.
