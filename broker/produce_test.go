@@ -67,7 +67,7 @@ func TestP10BeyondABlock(t *testing.T) {
 	take(3)
 }
 
-// TestT2TransactionalIDsAreRefused: there are no transactions, and nothing says that there are.
+// TestT2TransactionalIDsAreRefused: there are no transactions, and nothing says that there are (3.2 rules 1 and 5).
 func TestT2TransactionalIDsAreRefused(t *testing.T) {
 	b := startBroker(t)
 	c := dial(t, b.kafka)

@@ -311,7 +311,7 @@ func TestM7(t *testing.T) {
 		{"M7 no policy", n("neither"), 0, 0, protocol.CodeNone, 0},
 		{"M7 internal", OffsetsTopic, 0, 0, protocol.CodeInvalidTopicException, -1},
 		{"M7 within a batch", n("t"), 0, 4, protocol.CodeNone, 4},
-		{"M7 below the log start", n("t"), 0, 2, protocol.CodeNone, 4},
+		{"M7 C8 below the log start, which never goes back", n("t"), 0, 2, protocol.CodeNone, 4},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := DeletedRecords(c, tc.topic, tc.part, tc.offset)
