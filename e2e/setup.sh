@@ -5,7 +5,7 @@ set -eu
 
 missing=""
 command -v kcat >/dev/null 2>&1 || missing="$missing kcat"
-command -v java >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
+command -v javac >/dev/null 2>&1 || missing="$missing openjdk-17-jdk-headless"
 command -v mvn >/dev/null 2>&1 || missing="$missing maven"
 # Debian keeps PostgreSQL's server programs out of PATH.
 set -- /usr/lib/postgresql/*/bin/initdb

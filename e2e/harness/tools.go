@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,6 +44,8 @@ func StartTools(t testing.TB, heapMB int) *Tools {
 		t.Fatal(err)
 	}
 	argv := Java(t, heapMB, filepath.Join(root, "jvm", "ToolDriver.java"))
+	argv = slices.Insert(argv, slices.Index(argv, "-cp"), "--add-opens=java.base/java.lang=ALL-UNNAMED",
+		"-Dlog4j2.configurationFile="+filepath.Join(root, "jvm", "log4j2-tools.yaml"))
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.SysProcAttr, cmd.Stderr = dieWithParent(), log
 	stdin, err := cmd.StdinPipe()
