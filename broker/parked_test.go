@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -34,4 +35,32 @@ func TestParkedFetchHoldsNoBudget(t *testing.T) {
 			t.Errorf("the parked fetch was answered for %q with %d partitions, want t with the record", got.Topic, len(got.Partitions))
 		}
 	}
+}
+
+// TestParkedJoinsHoldNoBudget parks joins whose frames take all that admits requests: others must go on (D11).
+func TestParkedJoinsHoldNoBudget(t *testing.T) {
+	b := startBroker(t, "--memory", "64MiB", "--kafka", "group.initial.rebalance.delay.ms=0")
+	c := dial(t, b.kafka).warm()
+	c.createTopic("t", 1)
+	for i := range 3 {
+		group := fmt.Sprint("g", i)
+		commitMetadata(t, b, group, "t", "") // its coordinator is there
+		wantCode(t, group, ask[*kmsg.JoinGroupResponse](c, joinRequest(group, "")).ErrorCode, protocol.CodeNone)
+		req := joinRequest(group, "") // waits for the first member
+		req.Protocols[0].Metadata = make([]byte, 1_000_000)
+		dial(t, b.kafka).warm().send(req)
+	}
+	describe := kmsg.NewPtrDescribeGroupsRequest()
+	describe.Groups = []string{"g0", "g1", "g2"}
+	waitFor(t, "the joins to be parked", func() bool {
+		for _, g := range ask[*kmsg.DescribeGroupsResponse](c, describe).Groups {
+			if g.State != "PreparingRebalance" {
+				return false
+			}
+		}
+		return true
+	})
+	req := joinRequest("g0", "")
+	req.Protocols[0].Metadata = make([]byte, 2_000_000)
+	wantCode(t, "a large join beside them", ask[*kmsg.JoinGroupResponse](c, req).ErrorCode, protocol.CodeGroupMaxSizeReached)
 }

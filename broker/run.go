@@ -38,6 +38,7 @@ const (
 	tailShare    = 30
 	cacheShare   = 15
 	answerShare  = 10
+	memberShare  = 5
 )
 
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
@@ -132,7 +133,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	b.producerIDs.allocate = b.meta.AllocateProducerIDs
 	b.groups = group.New(journal{b}, group.Options{
 		Shards: b.offsetsPartitions,
-		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits,
+		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits, MemberBytes: share(memberShare),
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})
 	b.answers = server.NewBudget(share(answerShare))

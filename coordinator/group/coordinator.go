@@ -11,6 +11,7 @@ package group
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/coordinator"
@@ -62,13 +63,16 @@ type Options struct {
 	Topics  func() TopicResolver // the newest snapshot; called for each input that names topics
 	Limits  func() Limits        // nil means DefaultLimits
 	Runtime coordinator.Options
+	// MemberBytes bounds what members offer with their joins, all groups together; a join beyond it is answered
+	// GROUP_MAX_SIZE_REACHED(81). 0 means no bound.
+	MemberBytes int64
 	// NewID makes the unique part of member ids. nil means a random UUID.
 	NewID func() string
 }
 
 // Coordinator answers the group requests for the shards that are loaded. Its methods may be called concurrently. None
 // blocks: reply is called once, now or later, from any goroutine, and must not block. The request is read until then
-// and not after. A group whose shard is not loaded here is answered NOT_COORDINATOR(16), one whose shard
+// and not after; that of a JoinGroup, which may wait long, only during the call. A group whose shard is not loaded here is answered NOT_COORDINATOR(16), one whose shard
 // is being loaded COORDINATOR_LOAD_IN_PROGRESS(14).
 type Coordinator struct {
 	o       Options
@@ -86,7 +90,12 @@ func New(journal coordinator.Journal, o Options) *Coordinator {
 	if o.NewID == nil {
 		o.NewID = newID
 	}
-	machines := func(int32) *machine { return newMachine(o.Limits, o.Topics) }
+	held := new(atomic.Int64)
+	machines := func(int32) *machine {
+		m := newMachine(o.Limits, o.Topics)
+		m.tally.all, m.tally.max = held, o.MemberBytes
+		return m
+	}
 	return &Coordinator{o: o, runtime: coordinator.New(journal, machines, o.Runtime)}
 }
 

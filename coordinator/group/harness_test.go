@@ -136,10 +136,12 @@ func (b *bench) restart() {
 // checkInvariants checks the counts of every group, and that a replay gives the records that the machine stands for.
 func (b *bench) checkInvariants() {
 	b.t.Helper()
+	held := int64(0)
 	for id, g := range b.machine.groups {
 		joining, unsynced, n := 0, 0, 0
 		g.each(func(mb *member) {
 			n++
+			held += offersBytes(mb.protocols)
 			if mb.join != nil {
 				joining++
 				if g.state != statePreparing {
@@ -168,6 +170,9 @@ func (b *bench) checkInvariants() {
 	}
 	if diff := cmp.Diff(dump(b.machine), dump(b.load())); diff != "" {
 		b.t.Errorf("replay differs (-live +replayed):\n%s", diff)
+	}
+	if got := b.machine.tally.own; got != held {
+		b.t.Errorf("%d bytes of offers are counted, %d are held", got, held)
 	}
 }
 

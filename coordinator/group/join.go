@@ -14,7 +14,7 @@ const newMemberJoinTimeout = 5 * time.Minute
 
 // join is one JoinGroup request.
 type join struct {
-	req     *kmsg.JoinGroupRequest
+	req     *kmsg.JoinGroupRequest // a copy without the protocols
 	client  Client
 	unique  string // for a member id
 	session time.Duration
@@ -25,8 +25,15 @@ type join struct {
 }
 
 func newJoin(req *kmsg.JoinGroupRequest, client Client, unique string, reply func(*kmsg.JoinGroupResponse)) *join {
+	kept := &kmsg.JoinGroupRequest{
+		Version:      req.Version,
+		Group:        cloneString(req.Group),
+		MemberID:     cloneString(req.MemberID),
+		InstanceID:   clonePointer(req.InstanceID),
+		ProtocolType: cloneString(req.ProtocolType),
+	}
 	j := &join{
-		req:       req,
+		req:       kept,
 		client:    client,
 		unique:    unique,
 		session:   time.Duration(req.SessionTimeoutMillis) * time.Millisecond,
@@ -42,6 +49,9 @@ func newJoin(req *kmsg.JoinGroupRequest, client Client, unique string, reply fun
 	}
 	return j
 }
+
+// bytes is what the group holds of the member's offers.
+func (j *join) bytes() int64 { return offersBytes(j.offers) }
 
 // tooLong reports whether a name does not fit into a record, or the offers alone into the group's: such a join would hold
 // its memory while it waits, and its group could never be stable.
@@ -98,6 +108,8 @@ func (m *machine) joinGroup(j *join) {
 			m.maybeCompleteJoin(g)
 		}
 		m.refuseJoin(j, "", protocol.CodeGroupMaxSizeReached)
+	case !m.tally.room(j.bytes() - heldBy(g.members[id])):
+		m.refuseJoin(j, id, protocol.CodeGroupMaxSizeReached)
 	case !g.supports(j.req.ProtocolType, j.offers) || j.repeats():
 		m.refuseJoin(j, id, protocol.CodeInconsistentGroupProtocol)
 	case id == "":
@@ -142,14 +154,13 @@ func (m *machine) joinNew(g *group, j *join) {
 		return
 	}
 	// KIP-394: a client whose answer gets lost must not leave a member behind that all others wait for.
-	g.pending[id] = true
-	m.timers.Set(timerKey{timerSession, g.id, id}, m.now.Add(j.session))
+	m.addPending(g, id, j.session)
 	m.refuseJoin(j, id, protocol.CodeMemberIDRequired)
 }
 
 // joinKnown is a join with a member id.
 func (m *machine) joinKnown(g *group, j *join) {
-	id := cloneString(j.req.MemberID)
+	id := j.req.MemberID
 	if g.pending[id] && j.req.InstanceID == nil {
 		m.admit(g, id, j)
 		return
@@ -179,7 +190,7 @@ func (m *machine) joinKnown(g *group, j *join) {
 func (m *machine) admit(g *group, id string, j *join) {
 	mb := &member{
 		id:        id,
-		instance:  clonePointer(j.req.InstanceID),
+		instance:  j.req.InstanceID,
 		client:    j.client,
 		rebalance: j.rebalance,
 		session:   j.session,
@@ -187,7 +198,7 @@ func (m *machine) admit(g *group, id string, j *join) {
 		fresh:     true,
 	}
 	g.arrived = g.arrived || g.initial()
-	g.add(mb, cloneString(j.req.ProtocolType))
+	g.add(mb, j.req.ProtocolType)
 	m.timers.Set(timerKey{timerSession, g.id, id}, m.now.Add(newMemberJoinTimeout)) // G6
 	m.awaitJoin(g, mb, j.waiter)
 	m.rebalance(g)

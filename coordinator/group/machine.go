@@ -19,6 +19,9 @@ type machine struct {
 
 	groups map[string]*group
 	timers coordinator.Timers[timerKey]
+	tally  tally
+	// handedOut are the newest ids that were handed out, whether they wait or not.
+	handedOut []handedOut
 
 	// Of the present input.
 	now time.Time
@@ -54,6 +57,7 @@ func (m *machine) begin(now time.Time, out *coordinator.Output) {
 // is rebalanced (G17).
 func (m *machine) Loaded(now time.Time, out *coordinator.Output) {
 	m.begin(now, out)
+	m.tally.begin()
 	m.setExpiryTimer()
 	for _, id := range m.sorted() {
 		g := m.groups[id]
@@ -103,6 +107,7 @@ func (m *machine) fire(key timerKey) {
 // Drop answers all who wait; the runtime puts the reason in.
 func (m *machine) Drop(out *coordinator.Output) {
 	m.out = out
+	m.tally.end()
 	for _, id := range m.sorted() {
 		g := m.groups[id]
 		g.each(func(mb *member) {
@@ -119,7 +124,7 @@ func (m *machine) sorted() []string { return slices.Sorted(maps.Keys(m.groups)) 
 func (m *machine) ensure(id string) *group {
 	g := m.groups[id]
 	if g == nil {
-		g = newGroup(cloneString(id))
+		g = newGroup(cloneString(id), &m.tally)
 		m.groups[g.id] = g
 	}
 	return g

@@ -6,19 +6,20 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// JoinGroup handles API key 11. The reply waits for the rebalance.
+// JoinGroup handles API key 11. The reply waits for the rebalance, the request need not.
 func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply func(*kmsg.JoinGroupResponse)) {
-	refuse := func(code protocol.ErrorCode) {
-		resp := joinError(req.MemberID, code)
-		resp.Version = req.Version
-		resp.Members = []kmsg.JoinGroupResponseMember{}
-		reply(&resp)
-	}
 	if req.Group == "" || len(req.Group) > nameBytesMax {
-		refuse(protocol.CodeInvalidGroupID)
+		resp := joinError(req.MemberID, protocol.CodeInvalidGroupID)
+		resp.Version, resp.Members = req.Version, []kmsg.JoinGroupResponseMember{}
+		reply(&resp)
 		return
 	}
 	j := newJoin(req, client, c.o.NewID(), reply)
+	refuse := func(code protocol.ErrorCode) {
+		resp := joinError(j.req.MemberID, code)
+		resp.Version, resp.Members = j.req.Version, []kmsg.JoinGroupResponseMember{}
+		reply(&resp)
+	}
 	c.submit(c.shardOf(req.Group),
 		func(m *machine) { m.joinGroup(j) },
 		func(err error) { refuse(codeOf(err)) })

@@ -155,8 +155,9 @@ func (m *machine) applyGroup(r coordinator.Record) error {
 	offsets := map[string]map[int32]offset{}
 	if old := m.groups[key.Group]; old != nil {
 		offsets = old.offsets
+		old.each(func(mb *member) { old.count(mb, -1) })
 	}
-	g := newGroup(key.Group)
+	g := newGroup(key.Group, &m.tally)
 	g.offsets = offsets
 	m.groups[g.id] = g
 	if r.Value == nil {

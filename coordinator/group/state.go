@@ -33,6 +33,7 @@ func (s state) String() string {
 //   - a member's join waits only in statePreparing, its sync only in stateCompleting.
 type group struct {
 	id       string
+	tally    *tally
 	state    state
 	previous state // the state before this one
 	since    int64 // ms of the last transition; -1 unknown
@@ -92,9 +93,10 @@ type offer struct {
 	metadata []byte
 }
 
-func newGroup(id string) *group {
+func newGroup(id string, t *tally) *group {
 	return &group{
 		id:        id,
+		tally:     t,
 		since:     -1,
 		members:   make(map[string]*member),
 		static:    make(map[string]string),
@@ -173,6 +175,7 @@ func (g *group) rename(mb *member, id string) {
 }
 
 func (g *group) count(mb *member, by int) {
+	g.tally.add(int64(by) * offersBytes(mb.protocols))
 	for _, o := range mb.protocols {
 		if g.supported[o.name] += by; g.supported[o.name] == 0 {
 			delete(g.supported, o.name)
