@@ -350,7 +350,8 @@ func (m *mirror) read(missing func(got map[int32][]*kgo.Record) error, opts ...k
 	m.t.Helper()
 	ctx, cancel := context.WithTimeout(m.ctx, mirrorLimit)
 	defer cancel()
-	client := m.target.Client(append(opts, kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
+	opts = append(opts, kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(time.Second))
+	client := m.target.Client(opts...)
 	defer client.Close()
 	got := map[int32][]*kgo.Record{}
 	for err := missing(got); err != nil; err = missing(got) {
