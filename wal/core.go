@@ -203,7 +203,7 @@ func (c *core) decide(now time.Duration) (bool, time.Duration) {
 	c.budget.refill(now)
 	return c.policy.decide(flushState{
 		now: now, openBytes: c.openBytes, openSince: c.openSince, nudged: c.nudged, inFlight: len(c.flights),
-		windowsFull: len(c.flights) > 0 && c.openBytes > 0 && c.windows.Full(), lastCut: c.lastCut, tokens: c.budget.tokens,
+		windowsFull: c.openBytes > 0 && c.windows.Full(), lastCut: c.lastCut, tokens: c.budget.tokens,
 	})
 }
 

@@ -61,6 +61,9 @@ func (p flushPolicy) decide(s flushState) (cut bool, again time.Duration) {
 		due = min(due, s.lastCut+p.longest())
 	}
 	if p.eagerBytes > 0 && s.openBytes >= p.eagerBytes {
+		if s.nudged && s.windowsFull {
+			return true, 0 // this slot cannot become larger, and waits for nothing
+		}
 		due = min(due, s.lastCut+eagerGap)
 	}
 	if s.now >= due {

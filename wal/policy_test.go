@@ -38,6 +38,8 @@ func TestFlushPolicy(t *testing.T) {
 		{"budget is the pace while slots are in flight", cheap, flushState{openBytes: 1, openSince: now, nudged: true, inFlight: 3, lastCut: now, tokens: 1}, true, 0},
 		{"enough goes without a token", eager, flushState{openBytes: 600, openSince: now, nudged: true, inFlight: 3, lastCut: now - 25*ms, tokens: -2}, true, 0},
 		{"enough too soon after the last slot waits", eager, flushState{openBytes: 600, openSince: now, nudged: true, inFlight: 1, lastCut: now - 10*ms, tokens: -2}, false, now + 15*ms},
+		{"enough of full producers goes at once", eager, flushState{openBytes: 600, openSince: now, nudged: true, inFlight: 1, windowsFull: true, lastCut: now, tokens: -2}, true, 0},
+		{"too little of full producers waits for a token", eager, flushState{openBytes: 599, openSince: now, nudged: true, inFlight: 1, windowsFull: true, lastCut: now, tokens: -2}, false, now + 500*ms},
 		{"not enough waits for a token", eager, flushState{openBytes: 599, openSince: now, nudged: true, inFlight: 1, lastCut: now - 100*ms, tokens: -2}, false, now + 400*ms},
 		{"budget does not hold a full slot", cheap, flushState{openBytes: 1000, lastCut: now, tokens: -2}, true, 0},
 	} {
