@@ -96,6 +96,9 @@ func (c *Conn) setClientID(id *string) {
 
 // awaitFrame waits for the first byte of a frame. A connection that waits for us is not idle (A7).
 func (c *Conn) awaitFrame() error {
+	if c.r.Buffered() > 0 {
+		return nil
+	}
 	since := time.Now()
 	for {
 		idle := c.server.opts.Limits.IdleTimeout()
@@ -122,7 +125,9 @@ func (c *Conn) awaitFrame() error {
 
 // peek reads the size and the key without taking them off, and refuses what is not served (A1, A3).
 func (c *Conn) peek() (size int, key int16, err error) {
-	c.setReadDeadline(time.Now().Add(c.server.opts.FrameTimeout))
+	if c.r.Buffered() < prefix {
+		c.setReadDeadline(time.Now().Add(c.server.opts.FrameTimeout))
+	}
 	head, err := c.r.Peek(4)
 	if err != nil {
 		return 0, 0, c.slow(err)

@@ -60,7 +60,22 @@ type reader struct {
 	bad bool
 }
 
+// varint has a way of its own for one byte, which most numbers of a record take.
 func (r *reader) varint() int64 {
+	if len(r.src) == 0 || r.src[0] >= 0x80 {
+		return r.longVarint()
+	}
+	b := r.src[0]
+	r.src = r.src[1:]
+	return int64(b>>1) ^ -int64(b&1)
+}
+
+func (r *reader) longVarint() int64 {
+	if len(r.src) > 1 && r.src[1] < 0x80 {
+		u := uint64(r.src[0]&0x7f) | uint64(r.src[1])<<7
+		r.src = r.src[2:]
+		return int64(u>>1) ^ -int64(u&1)
+	}
 	v, n := binary.Varint(r.src)
 	if n <= 0 {
 		r.bad, r.src = true, nil
@@ -175,7 +190,9 @@ func (r *reader) skim(b Batch, sum *Summary, i int32, strict bool) (timestamp in
 	timestamp = b.BaseTimestamp() + in.varint()
 	delta, keyLen := in.varint(), in.varint()
 	if keyLen < 0 {
-		sum.HasNullKey = true
+		if !sum.HasNullKey {
+			sum.HasNullKey, sum.NullKeys = true, make([]int32, 0, nullKeysMax)
+		}
 		if len(sum.NullKeys) < nullKeysMax {
 			sum.NullKeys = append(sum.NullKeys, i)
 		}
