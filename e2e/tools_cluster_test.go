@@ -41,10 +41,11 @@ var clusterSteps = slices.Concat(
 	kafka-client-metrics --describe
 	kafka-client-metrics --alter --name k-metrics --interval 60000
 	kafka-client-metrics --delete --name k-metrics
-	kafka-delegation-tokens --describe
-	kafka-delegation-tokens --create --max-life-time-period -1
 `),
 	[]step{
+		{call: "kafka-topics --list --exclude-internal --command-config $file", file: "client.id=tools\n"},
+		{call: "kafka-delegation-tokens --describe --command-config $file", file: "client.id=tools\n"},
+		{call: "kafka-delegation-tokens --create --max-life-time-period -1 --command-config $file", file: "client.id=tools\n"},
 		{call: "kafka-reassign-partitions --verify --reassignment-json-file $file", file: reassignment("1")},
 		{call: "kafka-reassign-partitions --execute --reassignment-json-file $file", file: reassignment("1")},
 		{call: "kafka-reassign-partitions --execute --reassignment-json-file $file", file: reassignment("9")},
@@ -66,7 +67,7 @@ var shareSteps = slices.Concat(
 	kafka-share-groups --describe --group s-share
 	kafka-share-groups --delete --group s-share
 	kafka-share-groups --reset-offsets --group s-share --topic s-one --to-earliest --execute
-	kafka-console-share-consumer --topic s-one --group s-share --max-messages 3 --timeout-ms 1500
+	kafka-console-share-consumer --topic s-one --group s-share --max-messages 3 --timeout-ms 5000
 `))
 
 func reassignment(replica string) string {

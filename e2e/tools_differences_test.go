@@ -130,6 +130,12 @@ var notYet = []*difference{
 		why:  "Not yet.",
 	},
 	{
+		tools: "kafka-delegation-tokens", calls: `^kafka-delegation-tokens`,
+		kafka: anything, ours: unsupported(`\w+_DELEGATION_TOKEN`),
+		what: "Delegation tokens are not supported; Kafka says that this listener does not allow them.",
+		why:  "No authentication yet.",
+	},
+	{
 		tools: "kafka-configs", calls: `--entity-type (users|clients|ips)`,
 		kafka: anything, ours: unsupported("(DESCRIBE_CLIENT_QUOTAS|ALTER_USER_SCRAM_CREDENTIALS)"),
 		what: "Quotas and SCRAM users cannot be seen or changed.",

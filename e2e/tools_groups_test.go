@@ -30,6 +30,9 @@ var groupSteps = slices.Concat(
 `),
 	[]step{{do: fill("g-one", 2, 5)}, {do: fill("g-two", 1, 3)}, {do: consumed("g-group", "g-one", "g-two")}},
 	calls(`
+	kafka-get-offsets --topic g-one --time max-timestamp
+	kafka-get-offsets --topic g-one --time 1700003600000
+	kafka-get-offsets --topic g-one --time 1700003600001
 	kafka-consumer-groups --list
 	kafka-consumer-groups --list --state
 	kafka-consumer-groups --list --state Empty
@@ -67,6 +70,7 @@ var groupSteps = slices.Concat(
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-current --execute
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-current --execute --export
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-datetime 2020-01-01T00:00:00.000 --execute
+	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-datetime 2023-11-15T00:00:00.000Z --execute
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-datetime 2100-01-01T00:00:00.000+02:00 --execute
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --to-datetime yesterday --execute
 	kafka-consumer-groups --reset-offsets --group g-group --topic g-one --by-duration P1D --execute

@@ -27,7 +27,7 @@ var masks = []mask{
 	{"", regexp.MustCompile(`\b(console-consumer|perf-consumer|test-group|adminclient)-\d+`), "$1-<n>"},
 	{"kafka-cluster", regexp.MustCompile(`(127\.0\.0\.1) \d+`), "$1 <port>"},
 	{"kafka-cluster", regexp.MustCompile(`(Cluster ID: )\S{22}`), "$1<id>"},
-	{"kafka-consumer-perf-test kafka-producer-perf-test kafka-e2e-latency", regexp.MustCompile(`\b\d+(\.\d+)?(E-\d+)?`), "<n>"},
+	{"kafka-consumer-perf-test kafka-producer-perf-test kafka-e2e-latency", regexp.MustCompile(`\b(\d+(\.\d+)?(E-\d+)?|NaN|Infinity)`), "<n>"},
 	{"kafka-get-offsets", regexp.MustCompile(`(__\w+:\d+):\d+`), "$1:<n>"},
 	{"", regexp.MustCompile(`[ \t]+`), " "},
 	{"", regexp.MustCompile(` \n`), "\n"},

@@ -37,7 +37,7 @@ var recordSteps = slices.Concat(
 	kafka-console-consumer --topic r-keys --partition 0 --offset latest --timeout-ms 1000
 	kafka-console-consumer --topic r-keys --partition 0 --offset 10000 --timeout-ms 1500
 	kafka-console-consumer --topic r-keys --partition 9 --offset 0 --timeout-ms 1500
-	kafka-console-consumer --topic r-keys --from-beginning --timeout-ms 1500 --group r-console
+	kafka-console-consumer --topic r-keys --from-beginning --max-messages 33 --timeout-ms 60000 --group r-console
 	kafka-console-consumer --include r-k.* --from-beginning --max-messages 1
 	kafka-console-consumer --topic 'not valid' --from-beginning --timeout-ms 1500
 	kafka-console-consumer --topic r-created --from-beginning --max-messages 3 --formatter org.apache.kafka.tools.consumer.LoggingMessageFormatter
@@ -83,13 +83,13 @@ var recordSteps = slices.Concat(
 	kafka-verifiable-consumer --topic r-verified --group-id r-verified --max-messages 110 --reset-policy earliest
 	kafka-consumer-groups --describe --group r-verified
 	kafka-topics --create --topic r-perf
-	kafka-producer-perf-test --topic r-perf --num-records 1000 --record-size 100 --throughput -1
-	kafka-producer-perf-test --topic r-perf --num-records 1000 --record-size 100 --throughput -1 --command-property acks=1 --command-property compression.type=lz4
+	kafka-producer-perf-test --topic r-perf --num-records 1000 --record-size 100 --throughput -1 --reporting-interval 600000
+	kafka-producer-perf-test --topic r-perf --num-records 1000 --record-size 100 --throughput -1 --reporting-interval 600000 --command-property acks=1 --command-property compression.type=lz4
 	kafka-topics --create --topic r-tx
-	kafka-producer-perf-test --topic r-tx --num-records 100 --record-size 100 --throughput -1 --transaction-duration-ms 100
+	kafka-producer-perf-test --topic r-tx --num-records 100 --record-size 100 --throughput -1 --reporting-interval 600000 --transaction-duration-ms 100
 	kafka-get-offsets --topic r-perf
 	kafka-consumer-perf-test --topic r-perf --num-records 2000
-	kafka-consumer-perf-test --topic r-perf --num-records 2000 --show-detailed-stats --reporting-interval 100 --hide-header
+	kafka-consumer-perf-test --topic r-perf --num-records 2000 --show-detailed-stats --reporting-interval 600000
 	kafka-consumer-perf-test --topic r-perf --num-records 1000 --from-latest --timeout 1000
 	kafka-e2e-latency --topic r-perf --num-records 5 --producer-acks all --record-size 20
 	kafka-topics --delete --topic r-.*

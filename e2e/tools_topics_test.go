@@ -61,7 +61,6 @@ var topicSteps = calls(`
 	kafka-topics --describe --topic t-one
 	kafka-topics --delete --topic t.*
 	kafka-topics --list
-	kafka-topics --list --command-property request.timeout.ms=30000
 	kafka-topics --version
 `)
 
