@@ -35,6 +35,7 @@ func newConnectCluster(t *testing.T, n int) *connectCluster {
 	c := &connectCluster{broker: broker, client: client, admin: kadm.NewClient(client)}
 	for range n {
 		w := newWorker(t, broker, "heartbeat.interval.ms=1000",
+			"consumer.session.timeout.ms=10000",       // as a worker's own: a sink stands still until its lost task is missed
 			"task.shutdown.graceful.timeout.ms=60000") // a slow machine must not make a clean stop an abandoned task
 		w.launch()
 		c.workers = append(c.workers, w)

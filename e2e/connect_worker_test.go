@@ -18,7 +18,7 @@ import (
 
 const (
 	// workerLimit is for a worker to start or stop, pipelineLimit for all lines to arrive: both on a busy machine.
-	workerLimit   = 2 * time.Minute
+	workerLimit   = 4 * time.Minute
 	pipelineLimit = 4 * time.Minute
 	workerHeap    = 384
 	workerGroup   = "connect-cluster"
