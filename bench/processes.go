@@ -24,8 +24,9 @@ func runNull(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "127.0.0.1:9092", "address for Kafka clients")
 	arena := flags.Int("arena-mb", 64, "memory for batches")
 	partitions := flags.Int("partitions", 1, "of a topic that was not created before it is asked for")
+	plain := flags.Bool("plain", false, "read each frame into memory of its own")
 	_ = flags.Parse(args) // it exits on errors
-	b, err := nullbroker.New(nullbroker.Options{ArenaBytes: *arena << 20, Partitions: int32(*partitions)})
+	b, err := nullbroker.New(nullbroker.Options{ArenaBytes: *arena << 20, Partitions: int32(*partitions), Plain: *plain})
 	if err != nil {
 		return err
 	}

@@ -195,7 +195,6 @@ func newProducer(l Load, id int, w window) (*producer, error) {
 	opts := []kgo.Opt{
 		kgo.SeedBrokers(l.Addr), kgo.DefaultProduceTopic(l.Topic), kgo.ProducerLinger(l.Linger),
 		kgo.ProducerBatchMaxBytes(int32(l.BatchBytes)), kgo.ProducerBatchCompression(kgo.NoCompression()),
-		kgo.MaxProduceRequestsInflightPerBroker(5),
 		kgo.MaxBufferedRecords(2_000_000), // an open loop must not be held back: what waits is in the latency
 	}
 	if l.Spread {

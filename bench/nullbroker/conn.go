@@ -70,7 +70,7 @@ func (c *conn) serve() {
 		if size < 8 || size > frameMax {
 			return
 		}
-		if size > cap(frame) {
+		if size > cap(frame) || c.broker.options.Plain {
 			frame = make([]byte, size)
 		}
 		frame = frame[:size]

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -22,6 +23,8 @@ type Options struct {
 	ArenaBytes int
 	// Partitions of a topic that a client asks for without having created it, default 1.
 	Partitions int32
+	// Plain reads each frame into memory of its own, as Go programs do that were not made for this.
+	Plain bool
 }
 
 // A Broker is one null broker.
@@ -125,7 +128,7 @@ func (b *Broker) topic(name string, create int32) []*partition {
 		for range create {
 			partitions = append(partitions, &partition{})
 		}
-		b.topics[name] = partitions
+		b.topics[strings.Clone(name)] = partitions // name lies in the request's frame
 	}
 	return partitions
 }

@@ -34,6 +34,9 @@ func (p *partition) append(a *arena, batch []byte) int64 {
 	binary.BigEndian.PutUint64(kept, uint64(base))
 	binary.BigEndian.PutUint32(kept[12:], 0) // leader epoch
 	last := int32(binary.BigEndian.Uint32(kept[23:]))
+	if len(p.entries) == cap(p.entries) {
+		p.drop(a)
+	}
 	if p.head > 1024 && p.head > len(p.entries)/2 {
 		p.entries = p.entries[:copy(p.entries, p.entries[p.head:])]
 		p.head = 0

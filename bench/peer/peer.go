@@ -108,13 +108,13 @@ func (s *Sim) Stats() (out s3sim.Stats, err error) {
 	return out, json.NewDecoder(resp.Body).Decode(&out)
 }
 
-// Null starts a null broker.
-func (l *Lab) Null(core int) (*Broker, error) {
+// Null starts a null broker, a plain one or one that uses its buffers again.
+func (l *Lab) Null(core int, plain bool) (*Broker, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.start("null", nil, pinned(core, []string{l.self, "nullbroker", "-listen", addr}))
+	p, err := l.start("null", nil, pinned(core, []string{l.self, "nullbroker", "-listen", addr, "-plain=" + strconv.FormatBool(plain)}))
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,7 @@ type Produce struct {
 	PartsPerRequest int // partitions, of one batch each, in a request
 	BatchBytes      int
 	RecordBytes     int
+	Batch           record.Batch // sent instead of one made of BatchBytes and RecordBytes
 
 	Rate     float64       // requests per second over all connections; 0: as fast as answers allow
 	For      time.Duration // how long to send, unless Requests is set
@@ -39,7 +40,10 @@ func (p Produce) Run(ctx context.Context) (Result, error) {
 	if err := CreateTopic(ctx, p.Addr, p.Topic, p.Partitions); err != nil {
 		return Result{}, err
 	}
-	batch := Batch(p.BatchBytes, p.RecordBytes)
+	batch := p.Batch
+	if batch == nil {
+		batch = Batch(p.BatchBytes, p.RecordBytes)
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	producers := make([]*producer, p.Conns)
 	for i := range producers {
@@ -198,14 +202,15 @@ func (p *producer) due(from int64, n int) (int64, int, error) {
 	if p.every == 0 {
 		return from, n, nil
 	}
-	if p.Requests == 0 && p.intended(from).Sub(p.begun) >= p.For {
+	over := func(i int64) bool { return p.Requests == 0 && p.intended(i).Sub(p.begun) >= p.For }
+	if over(from) {
 		return from, 0, nil
 	}
 	if wait := time.Until(p.intended(from)); wait > 0 {
 		<-time.After(wait)
 	}
 	k := 1
-	for now := time.Now(); k < n && !p.intended(from+int64(k)).After(now); {
+	for now := time.Now(); k < n && !p.intended(from+int64(k)).After(now) && !over(from+int64(k)); {
 		k++
 	}
 	return from, k, nil

@@ -119,6 +119,8 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 
 // CreateTopic creates a topic unless it is there, and waits until the broker leads its partitions.
 func CreateTopic(ctx context.Context, addr, topic string, partitions int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
 	nc, err := dial(ctx, addr)
 	if err != nil {
 		return err
@@ -139,6 +141,9 @@ func CreateTopic(ctx context.Context, addr, topic string, partitions int) error 
 	}
 	for {
 		ready, err := led(nc, topic, partitions)
+		if err == nil && ready {
+			ready, err = leading(nc, topic, partitions)
+		}
 		if err != nil || ready {
 			return err
 		}
@@ -166,6 +171,30 @@ func led(nc net.Conn, topic string, partitions int) (bool, error) {
 	}
 	for _, p := range got[0].Partitions {
 		if p.ErrorCode != 0 || p.Leader < 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// leading asks the partitions themselves: a broker may be told of its leadership after the others.
+func leading(nc net.Conn, topic string, partitions int) (bool, error) {
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version, req.ReplicaID = 6, -1
+	t := kmsg.NewListOffsetsRequestTopic()
+	t.Topic = topic
+	for i := range partitions {
+		p := kmsg.NewListOffsetsRequestTopicPartition()
+		p.Partition, p.Timestamp, p.CurrentLeaderEpoch = int32(i), -1, -1
+		t.Partitions = append(t.Partitions, p)
+	}
+	req.Topics = append(req.Topics, t)
+	resp, err := roundTrip(nc, req)
+	if err != nil {
+		return false, fmt.Errorf("list offsets: %w", err)
+	}
+	for _, p := range resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions {
+		if p.ErrorCode != 0 {
 			return false, nil
 		}
 	}

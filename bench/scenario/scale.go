@@ -135,9 +135,14 @@ func idle(ctx context.Context, e *Env) error {
 	var took []float64
 	for i := range 24 {
 		begun := time.Now()
-		client.Produce(ctx, &kgo.Record{Partition: int32(i % 8), Value: []byte("one")}, nil)
-		if fetches := client.PollRecords(ctx, 1); fetches.Err() != nil {
-			return fetches.Err()
+		value := fmt.Sprint("record ", i)
+		client.Produce(ctx, &kgo.Record{Partition: int32(i % 8), Value: []byte(value)}, nil)
+		for got := ""; got != value; {
+			fetches := client.PollRecords(ctx, 1)
+			if err := fetches.Err(); err != nil {
+				return err
+			}
+			fetches.EachRecord(func(r *kgo.Record) { got = string(r.Value) })
 		}
 		if i >= 8 { // each partition has been read from once
 			took = append(took, float64(time.Since(begun))/1e6)

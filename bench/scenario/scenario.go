@@ -86,7 +86,7 @@ func (e *Env) broker(profile string, core int, flags ...string) (*peer.Broker, f
 }
 
 // keepMB of large bodies are kept by the simulator: more than a broker may read again in these scenarios.
-const keepMB = 512
+const keepMB = 2048
 
 // A cost is what a broker used while something ran.
 type cost struct {
