@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/protocol"
 )
@@ -38,6 +39,7 @@ func (b *Broker) deleteTopics(c *call, req *kmsg.DeleteTopicsRequest) {
 		}
 	}
 	answered := make(map[topicRef]bool, len(req.Topics))
+	var deletions []deletion
 	for _, t := range req.Topics {
 		key := topicRef{id: t.TopicID}
 		if t.Topic != nil {
@@ -47,36 +49,69 @@ func (b *Broker) deleteTopics(c *call, req *kmsg.DeleteTopicsRequest) {
 			continue
 		}
 		answered[key] = true
-		resp.Topics = append(resp.Topics, b.deleteTopic(ctx, v, t, times))
+		found, refused := v.deletable(t, times)
+		if refused == nil {
+			deletions = append(deletions, deletion{at: len(resp.Topics), topic: found})
+		}
+		resp.Topics = append(resp.Topics, deletedTopic(t.Topic, t.TopicID, refused))
 	}
+	b.deleteAll(ctx, deletions, resp.Topics)
 	c.reply(resp)
 }
 
-func (b *Broker) deleteTopic(ctx context.Context, v *view, t kmsg.DeleteTopicsRequestTopic, times map[protocol.TopicID]int) kmsg.DeleteTopicsResponseTopic {
-	out := kmsg.NewDeleteTopicsResponseTopic()
-	out.Topic, out.TopicID = t.Topic, t.TopicID
-	fail := func(code protocol.ErrorCode, message string) kmsg.DeleteTopicsResponseTopic {
-		out.ErrorCode, out.ErrorMessage = int16(code), &message
-		return out
+// A deletion is a topic that goes, and where the answer says so.
+type deletion struct {
+	at    int
+	topic topicRef
+}
+
+// deletionsMax bounds the topics of one request that are being deleted at a time: each is some writes to etcd, one after
+// the other, and what the broker makes of a change it makes of all that came meanwhile.
+const deletionsMax = 16
+
+func (b *Broker) deleteAll(ctx context.Context, deletions []deletion, answers []kmsg.DeleteTopicsResponseTopic) {
+	if len(deletions) == 0 {
+		return
 	}
+	var g errgroup.Group
+	g.SetLimit(deletionsMax)
+	for _, d := range deletions {
+		g.Go(func() error {
+			var refused *refusal
+			if err := b.meta.DeleteTopic(ctx, d.topic.id); err != nil {
+				refused = refusalOf(err)
+			}
+			answers[d.at] = deletedTopic(&d.topic.name, d.topic.id, refused)
+			return nil
+		})
+	}
+	_ = g.Wait() // each has its own answer
+	b.reconcile()
+}
+
+func deletedTopic(name *string, id protocol.TopicID, refused *refusal) kmsg.DeleteTopicsResponseTopic {
+	out := kmsg.NewDeleteTopicsResponseTopic()
+	out.Topic, out.TopicID = name, id
+	if refused != nil {
+		out.ErrorCode, out.ErrorMessage = int16(refused.code), &refused.message
+	}
+	return out
+}
+
+// deletable finds the topic of one entry, or says why it stays.
+func (v *view) deletable(t kmsg.DeleteTopicsRequestTopic, times map[protocol.TopicID]int) (topicRef, *refusal) {
 	found, code := v.deleteRef(t)
 	switch {
 	case code == protocol.CodeInvalidRequest:
-		return fail(code, "You must specify exactly one of the topic name and the topic id.")
+		return found, &refusal{code, "You must specify exactly one of the topic name and the topic id."}
 	case !v.settings.DeleteTopics:
-		return fail(protocol.CodeTopicDeletionDisabled, "Topic deletion is disabled.")
+		return found, &refusal{protocol.CodeTopicDeletionDisabled, "Topic deletion is disabled."}
 	case code != protocol.CodeNone:
-		return fail(code, "This server does not host this topic.")
+		return found, &refusal{code, "This server does not host this topic."}
 	case times[found.id] > 1:
-		return fail(protocol.CodeInvalidRequest, "Duplicate topic name or id.")
+		return found, &refusal{protocol.CodeInvalidRequest, "Duplicate topic name or id."}
 	}
-	err := b.meta.DeleteTopic(ctx, found.id)
-	b.reconcile()
-	if err != nil {
-		return fail(codeOf(err), err.Error())
-	}
-	out.Topic, out.TopicID = &found.name, found.id
-	return out
+	return found, nil
 }
 
 // deleteRef finds the topic of one entry, whose name and id must not both be given.

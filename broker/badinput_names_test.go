@@ -182,6 +182,34 @@ func TestBadInputNamesRules(t *testing.T) {
 	a.checkUnharmed(t)
 }
 
+// TestDeleteManyTopics deletes many topics by one request, beside some that are not there and one that is named twice.
+func TestDeleteManyTopics(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka).warm()
+	specs := []kmsg.CreateTopicsRequestTopic{createSpec("twice", 1)}
+	names := []string{"twice", "absent", "twice"}
+	for i := range 50 {
+		name := fmt.Sprintf("t%03d", i)
+		specs, names = append(specs, createSpec(name, 2)), append(names, name)
+	}
+	ask[*kmsg.CreateTopicsResponse](c, createRequest(7, specs...))
+	answers := ask[*kmsg.DeleteTopicsResponse](c, conformance.DeleteRequest(5, names...)).Topics
+	if len(answers) != len(names)-1 {
+		t.Fatalf("%d answers for %d names", len(answers), len(names)-1)
+	}
+	wantCode(t, "twice", answers[0].ErrorCode, protocol.CodeInvalidRequest)
+	wantCode(t, "absent", answers[1].ErrorCode, protocol.CodeUnknownTopicOrPartition)
+	for i, got := range answers[2:] {
+		if want := fmt.Sprintf("t%03d", i); got.ErrorCode != 0 || *got.Topic != want {
+			t.Errorf("answer %d is %v for %s, want none for %s", i, protocol.ErrorCode(got.ErrorCode), *got.Topic, want)
+		}
+	}
+	a := &attack{testBroker: b}
+	if left := a.topics(c); len(left) != 1 || left[0] != "twice" {
+		t.Errorf("what is left: %v", left)
+	}
+}
+
 // TestBadInputPartitionsRules: 10,001 partitions are more than a request may make, in one topic or in many.
 func TestBadInputPartitionsRules(t *testing.T) {
 	a := besiege(t)

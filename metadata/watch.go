@@ -59,30 +59,82 @@ func (s *Store) follow(st *state) error {
 	defer cancel()
 	changes := s.client.Watch(ctx, string(s.keys), clientv3.WithPrefix(), clientv3.WithRev(st.revision+1),
 		clientv3.WithProgressNotify())
-	for r := range changes {
-		if err := r.Err(); err != nil {
-			if ctx.Err() != nil {
+	pace := publishPace{store: s, st: st}
+	defer pace.now()
+	for {
+		select {
+		case r, open := <-changes:
+			if !open {
 				return nil
 			}
-			return fmt.Errorf("watch %s: %w", s.keys, err)
-		}
-		for _, e := range r.Events {
-			s.take(st, string(e.Kv.Key), eventValue(e), e.Kv.ModRevision)
-		}
-		// The header of a batch of events may be ahead of events that follow in the next batch; only a progress
-		// notification says that all up to it were sent.
-		rev := st.revision
-		if n := len(r.Events); n > 0 {
-			rev = r.Events[n-1].Kv.ModRevision
-		} else if r.IsProgressNotify() {
-			rev = r.Header.Revision
-		}
-		if rev > st.revision {
-			st.revision = rev
-			s.publish(st)
+			if err := r.Err(); err != nil {
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("watch %s: %w", s.keys, err)
+			}
+			if s.takeAll(st, &r) {
+				pace.later()
+			}
+		case <-pace.due:
+			pace.now()
 		}
 	}
-	return nil
+}
+
+// takeAll applies what a watch brought, and reports whether the revision has moved.
+func (s *Store) takeAll(st *state, r *clientv3.WatchResponse) bool {
+	for _, e := range r.Events {
+		s.take(st, string(e.Kv.Key), eventValue(e), e.Kv.ModRevision)
+	}
+	// The header of a batch of events may be ahead of events that follow in the next batch; only a progress
+	// notification says that all up to it were sent.
+	rev := st.revision
+	if n := len(r.Events); n > 0 {
+		rev = r.Events[n-1].Kv.ModRevision
+	} else if r.IsProgressNotify() {
+		rev = r.Header.Revision
+	}
+	if rev == st.revision {
+		return false
+	}
+	st.revision = max(rev, st.revision)
+	return true
+}
+
+// A publishPace publishes at once when it is seldom asked to, and else no more than half of the time: an Image costs as
+// much as there are topics, and thousands of changes in a row would each pay for it.
+type publishPace struct {
+	store *Store
+	st    *state
+	due   <-chan time.Time // nil while nothing is to be published
+	took  time.Duration
+	last  time.Time
+}
+
+func (p *publishPace) later() {
+	if p.due != nil {
+		return
+	}
+	if rest := p.took - time.Since(p.last); rest > 0 {
+		p.due = time.After(rest)
+		return
+	}
+	p.publish()
+}
+
+// now publishes what was to be published later.
+func (p *publishPace) now() {
+	if p.due != nil {
+		p.publish()
+	}
+}
+
+func (p *publishPace) publish() {
+	begun := time.Now()
+	p.store.publish(p.st)
+	p.due, p.last = nil, time.Now()
+	p.took = p.last.Sub(begun)
 }
 
 func eventValue(e *clientv3.Event) []byte {
