@@ -127,6 +127,13 @@ func (b *testBroker) shutdown() {
 	}
 }
 
+// restart stops the broker in order and starts it again on its data. Its clients have to dial again.
+func (b *testBroker) restart(t *testing.T) {
+	t.Helper()
+	b.shutdown()
+	b.start()
+}
+
 func (b *testBroker) client(opts ...kgo.Opt) *kgo.Client {
 	b.t.Helper()
 	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.kafka)}, opts...)...)

@@ -55,19 +55,19 @@ func TestPeerK1AckedDataLossOnOneFailedPut(t *testing.T) {
 	b, h := startHooked(t)
 	c := dial(t, b.kafka)
 	c.createTopic("t", 1)
-	held := h.holdSlots()
+	held := h.holdSlots(t)
 	first := sendProduce(dial(t, b.kafka), "t", 0, -1, batchOf("first"))
-	put := <-held.arrived // the first batch goes at once, the next two share a slot or wait for one
+	put := held.next() // the first batch goes at once, the next two share a slot or wait for one
 	second := sendProduce(dial(t, b.kafka), "t", 0, -1, batchOf("second"))
 	third := sendProduce(dial(t, b.kafka), "t", 0, -1, batchOf("third"))
 	for range 3 {
 		put.verdict <- objectstore.ErrAmbiguous
 		for again := ""; again != put.key; {
-			next := <-held.arrived
-			if again = next.key; again == put.key {
-				put = next
+			another := held.next()
+			if again = another.key; again == put.key {
+				put = another
 			} else {
-				next.verdict <- objectstore.ErrAmbiguous
+				another.verdict <- objectstore.ErrAmbiguous
 			}
 		}
 	}
@@ -138,11 +138,11 @@ func TestPeerK3AckedOverwriteWithoutFencing(t *testing.T) {
 	c := dial(t, old.kafka)
 	c.createTopic("t", 1)
 	wantCode(t, "produce", c.produce("t", 0, batchOf("zero")).ErrorCode, protocol.CodeNone)
-	held := h.holdSlots()
+	held := h.holdSlots(t)
 	req := produceRequest(11, "t", 0, batchOf("stale"))
 	req.TimeoutMillis = 60_000
 	c.send(req)
-	<-held.arrived
+	held.next()
 	next := startBroker(t, shared...)
 	wantCode(t, "produce to the successor", dial(t, next.kafka).produce("t", 0, batchOf("one")).ErrorCode, protocol.CodeNone)
 	held.release()
@@ -170,13 +170,13 @@ func TestPeerK13N2HighWatermarkBeforeDurability(t *testing.T) {
 	b, h := startHooked(t)
 	c := dial(t, b.kafka)
 	c.createTopic("t", 2)
-	held := h.holdSlots()
+	held := h.holdSlots(t)
 	first := sendProduce(dial(t, b.kafka), "t", 0, -1, batchOf("first"))
-	early := <-held.arrived
+	early := held.next()
 	other := dial(t, b.kafka)
 	second := sendProduce(other, "t", 0, -1, batchOf(strings.Repeat("second", 1000)))
 	third := sendProduce(dial(t, b.kafka), "t", 1, -1, batchOf("third"))
-	late := <-held.arrived
+	late := held.next()
 	if late.key <= early.key {
 		t.Fatalf("slot %s comes behind %s", late.key, early.key)
 	}
@@ -205,12 +205,12 @@ func TestPeerK17AcknowledgedFromMemory(t *testing.T) {
 	b, h := startHooked(t)
 	c := dial(t, b.kafka)
 	c.createTopic("t", 1)
-	held := h.holdSlots()
+	held := h.holdSlots(t)
 	p := dial(t, b.kafka)
 	req := produceRequest(11, "t", 0, batchOf("record"))
 	req.Acks, req.TimeoutMillis = 1, 100
 	corr := p.send(req)
-	<-held.arrived
+	held.next()
 	wantCode(t, "acks=1 while its PUT is on the way", answer[*kmsg.ProduceResponse](p, req, corr).Topics[0].Partitions[0].ErrorCode, protocol.CodeRequestTimedOut)
 	await := sendProduce(p, "t", 0, 1, batchOf("another"))
 	held.release()

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/objectstore"
 )
@@ -91,6 +92,7 @@ func isSlot(key string) bool { return strings.HasPrefix(key, "wal/") }
 
 // heldPuts lets a test hold Puts and say how each ends.
 type heldPuts struct {
+	t        *testing.T
 	arrived  chan heldPut
 	released chan struct{}
 }
@@ -103,8 +105,8 @@ type heldPut struct {
 }
 
 // holdSlots holds every Put of a slot from now on.
-func (h *hooks) holdSlots() *heldPuts {
-	held := &heldPuts{arrived: make(chan heldPut, 1024), released: make(chan struct{})}
+func (h *hooks) holdSlots(t *testing.T) *heldPuts {
+	held := &heldPuts{t: t, arrived: make(chan heldPut, 1024), released: make(chan struct{})}
 	h.onPut(func(ctx context.Context, key string, _ []byte, next func() error) error {
 		if !isSlot(key) {
 			return next()
@@ -124,6 +126,18 @@ func (h *hooks) holdSlots() *heldPuts {
 		return next()
 	})
 	return held
+}
+
+// next returns the next Put that is held.
+func (held *heldPuts) next() heldPut {
+	held.t.Helper()
+	select {
+	case put := <-held.arrived:
+		return put
+	case <-time.After(time.Minute):
+		held.t.Fatal("no slot is put")
+		return heldPut{}
+	}
 }
 
 // release lets all Puts happen that are held, and those to come.

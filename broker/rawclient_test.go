@@ -94,7 +94,6 @@ var (
 	createSpec      = conformance.TopicSpec
 	deleteRequest   = conformance.DeleteRequest
 	alterSet        = conformance.AlterSet
-	alterRequest    = conformance.AlterRequest
 	batchOf         = conformance.BatchOf
 	batchesOf       = conformance.BatchesOf
 	withProducer    = conformance.WithProducer
