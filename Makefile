@@ -27,7 +27,7 @@ test: ## unit, property, simulation and contract tests under the race detector (
 	$(GO) test -timeout 5m ./wal/model
 	$(GO) test -C bench $(RACE) -timeout 10m ./...
 
-e2e: build ## real clients: Kafka Connect, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
+e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
 	./e2e/setup.sh
 	cd e2e && $(GO) test -count=1 -timeout 50m -v ./...
 
