@@ -95,10 +95,10 @@ func (s *Store) takeAll(st *state, r *clientv3.WatchResponse) bool {
 	} else if r.IsProgressNotify() {
 		rev = r.Header.Revision
 	}
-	if rev == st.revision {
+	if rev <= st.revision {
 		return false
 	}
-	st.revision = max(rev, st.revision)
+	st.revision = rev
 	return true
 }
 
