@@ -141,7 +141,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		Limits:        serverLimits{b},
 		ProduceBudget: server.NewBudget(share(produceShare)), OtherBudget: server.NewBudget(share(requestShare)),
 		AnswerBudget: b.answers,
-		Logger: b.log, Registerer: b.reg,
+		Logger:       b.log, Registerer: b.reg,
 	})
 	return b.claimPartitions(ctx)
 }
