@@ -80,7 +80,7 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	e := &scenario.Env{
-		Lab: lab, Rounds: *rounds, Duration: *duration, Minutes: *minutes, Flags: strings.Fields(*broker), PlotDir: *plots,
+		Lab: lab, Rounds: *rounds, Duration: *duration, Minutes: *minutes, Flags: strings.Fields(*broker),
 		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	var failed error
@@ -94,6 +94,9 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 		if all, err = keep(*rows, e.Rows); err != nil {
 			return errors.Join(failed, err)
 		}
+	}
+	if curves := report.Curves(all); *plots != "" && len(curves) > 0 {
+		failed = errors.Join(failed, report.Plot(*plots, curves))
 	}
 	fmt.Fprintf(os.Stdout, "%s\n\n", machine())
 	return errors.Join(failed, report.WriteTable(os.Stdout, all))

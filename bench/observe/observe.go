@@ -57,26 +57,3 @@ func Process(pid int) (Usage, error) {
 	}
 	return u, nil
 }
-
-// Machine returns the busy and the total CPU time of all cores since boot; what a hypervisor stole counts as busy.
-func Machine() (busy, total time.Duration, err error) {
-	stat, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return 0, 0, err
-	}
-	line, _, _ := strings.Cut(string(stat), "\n")
-	for i, field := range strings.Fields(line)[1:] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, 0, fmt.Errorf("/proc/stat: %s", line)
-		}
-		if i >= 8 { // guest times are in user time already
-			break
-		}
-		total += time.Duration(n) * tick
-		if i != 3 && i != 4 { // idle, waiting for a disk
-			busy += time.Duration(n) * tick
-		}
-	}
-	return busy, total, nil
-}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"image/color"
 	"math"
+	"os"
 	"path/filepath"
 
 	"gonum.org/v1/plot"
@@ -32,6 +33,9 @@ var colours = []color.Color{
 
 // Plot draws ack.png and end-to-end.png into dir: p50 as lines, p99 dashed.
 func Plot(dir string, curves []Curve) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	for _, f := range []struct {
 		name, title string
 		p50, p99    func(Point) float64

@@ -33,6 +33,28 @@ type Row struct {
 	Target   string
 	Verdict  Verdict
 	Invalid  string // why it may not be used
+
+	// Curve, if any, is where Point belongs.
+	Curve string `json:",omitempty"`
+	Point Point
+}
+
+// Curves collects the points of rows.
+func Curves(rows []Row) (curves []Curve) {
+	at := map[string]int{}
+	for _, r := range rows {
+		if r.Curve == "" {
+			continue
+		}
+		i, ok := at[r.Curve]
+		if !ok {
+			i = len(curves)
+			at[r.Curve] = i
+			curves = append(curves, Curve{Name: r.Curve})
+		}
+		curves[i].Points = append(curves[i].Points, r.Point)
+	}
+	return curves
 }
 
 // WriteTable writes rows in Markdown.

@@ -8,7 +8,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/tidemill/tidemill/bench/kgodriver"
 	"github.com/tidemill/tidemill/bench/peer"
 	"github.com/tidemill/tidemill/bench/rawdriver"
 	"github.com/tidemill/tidemill/bench/report"
@@ -144,57 +143,63 @@ func pipelineDepth(_ context.Context, e *Env) error {
 	return nil
 }
 
-// loadSweep raises the load until a broker no longer keeps up, and draws latency against it.
-func loadSweep(ctx context.Context, e *Env) error {
-	var curves []report.Curve
-	for _, s := range []struct {
-		name  string
-		start func() (*peer.Broker, func(), error)
-	}{
-		{"Tidemill, S3 Standard", func() (*peer.Broker, func(), error) { return e.broker("std", -1) }},
-		{"Tidemill, storage without delay", func() (*peer.Broker, func(), error) { return e.broker("fast", -1) }},
-		{"Apache Kafka 4.3.1, local disk", func() (*peer.Broker, func(), error) { return e.kafka() }},
-	} {
-		b, stop, err := s.start()
-		if err != nil {
-			return err
-		}
-		curve, err := e.sweep(ctx, s.name, b)
-		stop()
-		if err != nil {
-			return err
-		}
-		curves = append(curves, curve)
+// The sweeps raise the load until a broker no longer keeps up.
+func sweepStandard(ctx context.Context, e *Env) error {
+	b, stop, err := e.broker("std", -1)
+	if err != nil {
+		return err
 	}
-	if e.PlotDir == "" {
-		return nil
-	}
-	return report.Plot(e.PlotDir, curves)
+	defer stop()
+	return e.sweep(ctx, "Tidemill, S3 Standard", b)
 }
 
-// sweepLoads are in MB/s.
-var sweepLoads = []float64{2, 10, 30, 60, 100, 150}
+func sweepFast(ctx context.Context, e *Env) error {
+	b, stop, err := e.broker("fast", -1)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return e.sweep(ctx, "Tidemill, storage without delay", b)
+}
 
-func (e *Env) sweep(ctx context.Context, name string, b *peer.Broker) (report.Curve, error) {
-	curve := report.Curve{Name: name}
-	for _, load := range sweepLoads {
-		l := standard(fmt.Sprintf("sweep-%.0f", load), load)
-		l.WarmUp, l.For = 2*time.Second, 7*time.Second
-		var r kgodriver.Report
-		r, _, err := apply(ctx, b, l)
+func sweepKafka(ctx context.Context, e *Env) error {
+	b, stop, err := e.kafka(-1)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	return e.sweep(ctx, "Apache Kafka 4.3.1, local disk", b)
+}
+
+// sweepLoads are in MB/s; the first is not reported, it warms the broker up.
+var sweepLoads = []float64{10, 2, 10, 30, 60, 100, 150}
+
+func (e *Env) sweep(ctx context.Context, name string, b *peer.Broker) error {
+	for i, load := range sweepLoads {
+		l := standard(fmt.Sprintf("sweep-%d", i), load)
+		l.WarmUp, l.For = 2*time.Second, 8*time.Second
+		r, c, err := apply(ctx, b, l)
 		if err != nil {
-			return curve, err
+			return err
 		}
-		e.add(report.Row{
-			What:     fmt.Sprintf("%s, %.0f MB/s: ack p50 / p99 / p99.9, end to end p50 / p99", name, load),
-			Measured: fmt.Sprintf("%s, %.0f / %.0f ms", ms(r.Ack), r.EndToEnd.P50, r.EndToEnd.P99), Invalid: r.Invalid,
-		})
-		if r.Acked < .98*load { // more load would only show the length of a queue
+		if i == 0 {
+			continue
+		}
+		row := report.Row{
+			What:     fmt.Sprintf("%s, %.0f MB/s", name, load),
+			Measured: fmt.Sprintf("ack %s, end to end %s, %.2f CPU-s/GB", ms(r.Ack), ms(r.EndToEnd), c.cpu.Seconds()/(float64(r.Bytes)/1e9)),
+			Invalid:  r.Invalid,
+		}
+		kept := r.Acked >= .98*load
+		if kept {
+			row.Curve, row.Point = name, report.Point{
+				Load: load, AckP50: r.Ack.P50, AckP99: r.Ack.P99, EndToEndP50: r.EndToEnd.P50, EndToEndP99: r.EndToEnd.P99,
+			}
+		}
+		e.add(row)
+		if !kept { // more would only show the length of a queue
 			break
 		}
-		curve.Points = append(curve.Points, report.Point{
-			Load: load, AckP50: r.Ack.P50, AckP99: r.Ack.P99, EndToEndP50: r.EndToEnd.P50, EndToEndP99: r.EndToEnd.P99,
-		})
 	}
-	return curve, nil
+	return nil
 }

@@ -35,7 +35,9 @@ func All() []Scenario {
 		{"conns-10k", "memory of 10,000 idle connections", conns10k},
 		{"rss-100MBps", "memory at 100 MB/s with three consumers", rss100},
 		{"connect-1m", "Kafka Connect copies 1,000,000 lines file to topic to file", connect1m},
-		{"load-sweep", "latency against load, for the plots", loadSweep},
+		{"sweep-std", "latency against load with the latency of S3 Standard, for the plots", sweepStandard},
+		{"sweep-fast", "the same on storage without delay", sweepFast},
+		{"sweep-kafka", "the same on Apache Kafka", sweepKafka},
 	}
 }
 
@@ -46,7 +48,6 @@ type Env struct {
 	Duration time.Duration
 	Minutes  float64 // how long the idle scenario watches
 	Flags    []string
-	PlotDir  string
 	Log      func(format string, args ...any)
 
 	scenario string
