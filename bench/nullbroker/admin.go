@@ -2,7 +2,7 @@ package nullbroker
 
 import "github.com/twmb/franz-go/pkg/kmsg"
 
-const keyApiVersions = 18
+const keyAPIVersions = 18
 
 // Error codes of Kafka.
 const (
@@ -19,7 +19,7 @@ var versions = map[int16][2]int16{
 	1:              {12, 12}, // Fetch
 	2:              {1, 6},   // ListOffsets
 	3:              {4, 9},   // Metadata
-	keyApiVersions: {0, 3},
+	keyAPIVersions: {0, 3},
 	19:             {2, 5}, // CreateTopics
 	22:             {0, 4}, // InitProducerId
 }

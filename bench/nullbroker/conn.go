@@ -177,7 +177,7 @@ func (c *conn) handle(frame []byte) error {
 		return errHeader
 	}
 	rest = rest[2+client:]
-	if key == keyApiVersions && version > 3 {
+	if key == keyAPIVersions && version > 3 {
 		c.respond(correlation, c.broker.apiVersions(0, errUnsupportedVersion))
 		return nil
 	}
@@ -210,7 +210,7 @@ func (c *conn) handle(frame []byte) error {
 func (c *conn) respond(correlation uint32, resp kmsg.Response) {
 	out := append(c.answer.out, 0, 0, 0, 0)
 	out = binary.BigEndian.AppendUint32(out, correlation)
-	if resp.IsFlexible() && resp.Key() != keyApiVersions {
+	if resp.IsFlexible() && resp.Key() != keyAPIVersions {
 		out = append(out, 0)
 	}
 	out = resp.AppendTo(out)

@@ -141,7 +141,7 @@ func newProducer(p Produce, i int, nc net.Conn, batch record.Batch) *producer {
 
 // send writes frames while the window is open.
 func (p *producer) send() error {
-	defer p.end(nil)
+	defer func() { _ = p.end(nil) }() // what failed before was returned
 	for {
 		from, n, err := p.place()
 		if n == 0 || err != nil {

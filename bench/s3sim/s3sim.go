@@ -112,7 +112,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 		op = OpHead
 	}
 	obj, ok := s.objects.get(key)
-	from, upTo, status := 0, obj.size, http.StatusOK
+	var from, upTo, status int
 	switch {
 	case !ok:
 		status = http.StatusNotFound
