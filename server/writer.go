@@ -1,14 +1,20 @@
 package server
 
 import (
+	"errors"
 	"net"
+	"os"
 	"time"
 
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// writeChunk is how much WriteTimeout is for.
-const writeChunk = 256 << 10
+const (
+	// writeChunk is how much is written at a time.
+	writeChunk = 1 << 20
+	// writeMin is how much WriteTimeout is for.
+	writeMin = 256 << 10
+)
 
 // A pending is a request without a written response.
 type pending struct {
@@ -146,21 +152,22 @@ func (c *Conn) writeBatch(batch []*pending) {
 	}
 }
 
-// writeBuffers writes in chunks, each with a deadline of its own: a slow client is one that takes none, not one with much
-// to take.
+// writeBuffers writes in chunks. A slow client is one that takes little for long, not one with much to take.
 func (c *Conn) writeBuffers(bufs net.Buffers) error {
-	for len(bufs) > 0 {
-		var chunk net.Buffers
-		chunk, bufs = splitBuffers(bufs, writeChunk)
+	var chunk net.Buffers
+	for len(bufs) > 0 || len(chunk) > 0 {
+		if len(chunk) == 0 {
+			chunk, bufs = splitBuffers(bufs, writeChunk)
+		}
 		now := time.Now()
 		if err := c.nc.SetWriteDeadline(now.Add(c.server.opts.WriteTimeout)); err != nil {
 			return err
 		}
 		c.writtenBy.Store(pressureDeadline(now, writeChunk))
-		n, err := chunk.WriteTo(c.nc)
+		n, err := chunk.WriteTo(c.nc) // leaves in chunk what it did not write
 		c.writtenBy.Store(0)
 		c.server.metrics.bytesOut.Add(float64(n))
-		if err != nil {
+		if err != nil && (n < writeMin || !errors.Is(err, os.ErrDeadlineExceeded)) {
 			return err
 		}
 	}
