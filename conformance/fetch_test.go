@@ -24,7 +24,7 @@ func fetchAll(version int16, topic string, partitions ...int32) *kmsg.FetchReque
 // Waits of fetches: one that must elapse, and one that must not.
 const (
 	shortWait = 150 * time.Millisecond
-	longWait  = 15 * time.Second
+	longWait  = 50 * time.Second
 )
 
 func waiting(req *kmsg.FetchRequest, wait time.Duration, minBytes int32) *kmsg.FetchRequest {
