@@ -53,3 +53,23 @@ func TestPeerAutoMQ1OffsetDeltaOverflow(t *testing.T) {
 		}
 	}
 }
+
+// TestPeerAutoMQ15WatchMissesTheAcknowledgement: what is committed between a read that found nothing and the watch that it
+// begins counts for the watch.
+func TestPeerAutoMQ15WatchMissesTheAcknowledgement(t *testing.T) {
+	n := newWorld(t).start()
+	l := n.create(0)
+	l.try(plain(1, 0))
+	if r, err := l.Read(context.Background(), ReadInput{Offset: 0, MaxBytes: 1 << 20}); err != nil || r.Bytes != 0 || r.HighWatermark != 0 {
+		t.Fatalf("read before the commit: %d bytes, high watermark %d, %v", r.Bytes, r.HighWatermark, err)
+	}
+	n.commit()
+	w := NewWaiter(1)
+	defer w.Close()
+	l.Watch(w, 0)
+	select {
+	case <-w.C():
+	default:
+		t.Error("the watch waits for a record that is there")
+	}
+}
