@@ -60,6 +60,9 @@ func (f *fetching) run(ctx context.Context) {
 	minBytes := min(int(f.req.MinBytes), maxBytes)
 	f.read(ctx, maxBytes)
 	wait := time.Until(f.deadline)
+	if f.c.decoded != nil && len(f.plan.targets) > parkedTargets {
+		wait = min(wait, decodedWait)
+	}
 	if f.stop || wait <= 0 || len(f.plan.targets) == 0 || f.bytes >= minBytes {
 		return
 	}
@@ -79,6 +82,11 @@ func (f *fetching) letGo() {
 			}
 			t.name = kept
 		}
+	}
+	f.req.Topics, f.req.ForgottenTopics = nil, nil
+	if len(f.plan.targets) <= parkedTargets {
+		f.c.letGo()
+		return
 	}
 	f.c.request.GiveBack()
 }

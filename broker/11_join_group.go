@@ -18,5 +18,5 @@ func (b *Broker) joinGroup(c *call, req *kmsg.JoinGroupRequest) {
 	drained.ErrorCode, drained.Generation = int16(protocol.CodeNotCoordinator), -1
 	reply := c.unlessDrained(drained)
 	b.groups.JoinGroup(req, client, func(resp *kmsg.JoinGroupResponse) { reply(resp) })
-	c.request.GiveBack() // joins that wait must not use up what admits other requests
+	c.letGo() // joins that wait must not use up what admits other requests
 }

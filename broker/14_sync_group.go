@@ -15,5 +15,9 @@ func (b *Broker) syncGroup(c *call, req *kmsg.SyncGroupRequest) {
 	drained := req.ResponseKind().(*kmsg.SyncGroupResponse)
 	drained.ErrorCode = int16(protocol.CodeNotCoordinator)
 	reply := c.unlessDrained(drained)
-	b.groups.SyncGroup(req, func(resp *kmsg.SyncGroupResponse) { reply(resp) })
+	release := c.detach() // the answer may be that of a drain, while the coordinator has still to read the request
+	b.groups.SyncGroup(req, func() {
+		release()
+		c.letGo()
+	}, func(resp *kmsg.SyncGroupResponse) { reply(resp) })
 }

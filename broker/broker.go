@@ -51,6 +51,8 @@ type Broker struct {
 	sessions fetchSessions
 	// answers bounds the records in answers that clients have not taken yet.
 	answers *server.Budget
+	// decoded bounds the decoded forms of dense requests.
+	decoded *server.Budget
 
 	producerIDs producerIDs
 	current     atomic.Pointer[view]

@@ -18,6 +18,7 @@ type call struct {
 	request *server.Request
 	header  protocol.Header
 	done    func(server.Response)
+	decoded *decodedCharge // nil for a request that is not counted
 }
 
 // reply answers with resp, whose version is set to the request's.

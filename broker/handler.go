@@ -36,12 +36,23 @@ func (b *Broker) Handle(ctx context.Context, conn *server.Conn, r *server.Reques
 		c.hangUp() // A3
 		return
 	}
-	req, err := protocol.Decode(key, version, r.Body)
+	size, err := protocol.Measure(key, version, r.Body)
+	if err == nil && size > decodedFree && !c.admitDecoded(b.decoded, int64(size)) {
+		return
+	}
+	var req kmsg.Request
+	if err == nil {
+		req, err = protocol.DecodeMeasured(key, version, r.Body)
+	}
 	if err != nil {
 		b.log.Info("closing connection: request does not decode",
 			slog.String("client", conn.RemoteAddr().String()), slog.Any("error", err))
 		c.hangUp() // A7
 		return
 	}
-	handlers[key](b, c, req)
+	if c.decoded == nil {
+		handlers[key](b, c, req)
+		return
+	}
+	c.handleCounted(func() { handlers[key](b, c, req) })
 }

@@ -39,6 +39,7 @@ const (
 	cacheShare   = 15
 	answerShare  = 10
 	memberShare  = 5
+	decodedShare = 5
 )
 
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
@@ -136,7 +137,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits, MemberBytes: share(memberShare),
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})
-	b.answers = server.NewBudget(share(answerShare))
+	b.answers, b.decoded = server.NewBudget(share(answerShare)), server.NewBudget(share(decodedShare))
 	b.server = server.New(b, server.Options{
 		Limits:        serverLimits{b},
 		ProduceBudget: server.NewBudget(share(produceShare)), OtherBudget: server.NewBudget(share(requestShare)),

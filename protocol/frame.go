@@ -64,6 +64,11 @@ func Decode(key, version int16, body []byte) (kmsg.Request, error) {
 	if err := Guard(key, version, body); err != nil {
 		return nil, err
 	}
+	return DecodeMeasured(key, version, body)
+}
+
+// DecodeMeasured is Decode for a body that Measure or Guard has let pass.
+func DecodeMeasured(key, version int16, body []byte) (kmsg.Request, error) {
 	req := kmsg.RequestForKey(key)
 	req.SetVersion(version)
 	if err := req.(kmsg.UnsafeReadFrom).UnsafeReadFrom(body); err != nil {

@@ -21,8 +21,17 @@ const (
 // remain, tagged fields are few, and what kmsg would allocate stays within 16 times the body plus 1 MiB (D10). It takes one pass and
 // allocates nothing. Bytes after the body are ignored, as Kafka does (A7). Errors are ErrUnsupported and ErrMalformed.
 func Guard(key, version int16, body []byte) error {
-	_, err := skim(key, version, body)
+	_, err := Measure(key, version, body)
 	return err
+}
+
+// Measure is Guard, and returns how many bytes of memory the decoded request takes at most beside the body.
+func Measure(key, version int16, body []byte) (int, error) {
+	s, err := skim(key, version, body)
+	if err != nil {
+		return 0, err
+	}
+	return memFactor*len(body) + memFree - s.memLeft, nil
 }
 
 // skim returns the skimmer at the end of the body, so that tests can see what was read and counted.

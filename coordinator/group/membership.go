@@ -25,25 +25,34 @@ func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply
 		func(err error) { refuse(codeOf(err)) })
 }
 
-// SyncGroup handles API key 14. The reply waits for the leader.
-func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {
+// SyncGroup handles API key 14. The reply waits for the leader; read is called once, when the request is not read any more.
+func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, read func(), reply func(*kmsg.SyncGroupResponse)) {
+	version := req.Version
 	refuse := func(code protocol.ErrorCode) {
 		resp := syncError(code)
-		resp.Version, resp.MemberAssignment = req.Version, []byte{}
+		resp.Version, resp.MemberAssignment = version, []byte{}
 		reply(&resp)
 	}
 	switch {
 	case req.Version >= 5 && (req.ProtocolType == nil || req.Protocol == nil):
 		refuse(protocol.CodeInconsistentGroupProtocol) // G9
+		read()
 		return
 	case req.Group == "":
 		refuse(protocol.CodeInvalidGroupID)
+		read()
 		return
 	}
 	w := &syncWaiter{version: req.Version, reply: reply}
 	c.submit(c.shardOf(req.Group),
-		func(m *machine) { m.syncGroup(req, w) },
-		func(err error) { refuse(syncCode(err)) })
+		func(m *machine) {
+			m.syncGroup(req, w)
+			read()
+		},
+		func(err error) {
+			refuse(syncCode(err))
+			read()
+		})
 }
 
 // Heartbeat handles API key 12.
