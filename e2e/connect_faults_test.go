@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -12,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -186,9 +184,7 @@ func testConnectTopicDeleted(t *testing.T, c *connectCluster) {
 	arrived()
 	harness.Eventually(t, workerLimit, "offsets are committed", func() error { return c.committed(sink, gone, n) })
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if _, err := c.admin.DeleteTopic(ctx, gone); err != nil {
+	if _, err := c.admin.DeleteTopic(t.Context(), gone); err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, workerLimit, "the sink has let go of the topic", func() error { return c.assigned(sink, kept) })
@@ -197,7 +193,7 @@ func testConnectTopicDeleted(t *testing.T, c *connectCluster) {
 	harness.Eventually(t, workerLimit, "offsets of the topic are gone", func() error { return c.committed(sink, gone, -1) })
 
 	harness.Eventually(t, workerLimit, "the topic is made anew", func() error { // Kafka deletes in the background
-		_, err := c.admin.CreateTopic(ctx, 1, 1, nil, gone)
+		_, err := c.admin.CreateTopic(t.Context(), 1, 1, nil, gone)
 		return err
 	})
 	send(gone, "after")
@@ -219,13 +215,11 @@ func testConnectPartitionsAdded(t *testing.T, c *connectCluster) {
 	finish := p.stream()
 	harness.Eventually(t, pipelineLimit, "lines arrive", func() error { return p.reached(100) })
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if _, err := c.admin.UpdatePartitions(ctx, partitions, name); err != nil {
+	if _, err := c.admin.UpdatePartitions(t.Context(), partitions, name); err != nil {
 		t.Fatal(err)
 	}
 	harness.Eventually(t, pipelineLimit, "the source writes to every partition", func() error {
-		ends, err := c.admin.ListEndOffsets(ctx, name)
+		ends, err := c.admin.ListEndOffsets(t.Context(), name)
 		if err != nil {
 			return err
 		}
@@ -241,7 +235,7 @@ func testConnectPartitionsAdded(t *testing.T, c *connectCluster) {
 	for i := range partitions {
 		shared = append(shared, fmt.Sprintf("%s-%d", name, i))
 	}
-	if got, err := c.members(ctx, "connect-"+name+"-sink"); err != nil || len(got) != 2 {
+	if got, err := c.members(t.Context(), "connect-"+name+"-sink"); err != nil || len(got) != 2 {
 		t.Errorf("the sink's group has members %v, error %v; want 2", got, err)
 	} else if all := slices.Sorted(slices.Values(slices.Concat(got...))); len(got[0]) != 2 || !slices.Equal(all, shared) {
 		t.Errorf("the sink's tasks are assigned %v, want two of %v each", got, shared)

@@ -34,8 +34,9 @@ func newConnectCluster(t *testing.T, n int) *connectCluster {
 	client := broker.Client()
 	c := &connectCluster{broker: broker, client: client, admin: kadm.NewClient(client)}
 	for range n {
-		w := newWorker(t, broker, "heartbeat.interval.ms=1000",
-			"consumer.session.timeout.ms=10000",       // as a worker's own: a sink stands still until its lost task is missed
+		w := newWorker(t, broker,
+			"session.timeout.ms=15000", "heartbeat.interval.ms=1000", // more than the default: only a killed worker may be missed
+			"consumer.session.timeout.ms=15000",       // a sink stands still until its lost task is missed
 			"task.shutdown.graceful.timeout.ms=60000") // a slow machine must not make a clean stop an abandoned task
 		w.launch()
 		c.workers = append(c.workers, w)
