@@ -23,7 +23,7 @@ func tail30(ctx context.Context, e *Env) error {
 		cheap bool
 	}{
 		{"default settings", nil, false},
-		{"--puts-per-second 4 --flush-interval 250ms", []string{"--puts-per-second", "4", "--flush-interval", "250ms"}, true},
+		{"--write-profile cost", []string{"--write-profile", "cost"}, true},
 	} {
 		b, stop, err := e.broker("std", -1, s.flags...)
 		if err != nil {

@@ -44,7 +44,7 @@ func loads(d time.Duration, shape string) []load {
 				"produce", "-topic", "small", "-conns", "8", "-partitions", "8", "-depth", "32", "-batch", "1100", "-record", "1000",
 				"-for", d.String(),
 			},
-			flags: []string{"--puts-per-second", "10000"},
+			flags: []string{"--write-profile", "free"},
 		},
 	}
 }
