@@ -244,10 +244,11 @@ func (m *mirror) reached(topic string, partition int32, end int64) error {
 	if err != nil {
 		return err
 	}
-	if got, ok := ends.Lookup(primary+"."+topic, partition); !ok || got.Err != nil || got.Offset < end {
-		return fmt.Errorf("%s/%d ends at %d (%v), want %d", topic, partition, got.Offset, got.Err, end)
+	got, ok := ends.Lookup(primary+"."+topic, partition)
+	if !ok || got.Offset < end {
+		return fmt.Errorf("%s/%d ends at %d, want %d", topic, partition, got.Offset, end)
 	}
-	return nil
+	return got.Err
 }
 
 // A mirrored record is what must be equal on both sides.
