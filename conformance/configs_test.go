@@ -222,9 +222,9 @@ func TestM10TakesEffect(t *testing.T) {
 	big(protocol.CodeNone)
 
 	mustAlter(t, c, TopicResource, topic, AlterSet("retention.ms", "123456"), AlterSet("retention.bytes", "654321"), AlterSet("message.timestamp.type", "LogAppendTime"))
-	got := DescribedAs(c, TopicResource, topic)
-	if *got["retention.ms"].Value != "123456" || *got["retention.bytes"].Value != "654321" {
-		t.Errorf("retention %s ms, %s bytes", *got["retention.ms"].Value, *got["retention.bytes"].Value)
-	}
+	WaitFor(t, "both retentions to be told", func() bool {
+		got := DescribedAs(c, TopicResource, topic)
+		return *got["retention.ms"].Value == "123456" && *got["retention.bytes"].Value == "654321"
+	})
 	WaitFor(t, "the timestamp type", func() bool { return c.Produce(topic, 0, BatchOf("a")).LogAppendTime > 0 })
 }
