@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -110,12 +111,9 @@ func (p *pipeline) stream() (finish func() int) {
 			}
 		}
 	}()
-	stopped := false
+	var once sync.Once
 	finish = func() int {
-		if !stopped {
-			stopped = true
-			close(end)
-		}
+		once.Do(func() { close(end) })
 		<-done
 		if err != nil {
 			p.t.Errorf("write to the source's file: %v", err)
