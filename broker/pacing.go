@@ -29,8 +29,8 @@ func pacingOf(c *config.Config, kind storeurl.Kind) pacing {
 	case config.ProfileCost:
 		p = pacing{putsPerSecond: wal.CostPutsPerSecond, window: wal.MaxWindow}
 	}
-	if c.PutsPerSecond > 0 {
-		p.putsPerSecond = c.PutsPerSecond
+	if c.PutsPerSecond > 0 { // the number is meant as it is: nothing comes on top
+		p.putsPerSecond, p.eagerBytes = c.PutsPerSecond, 0
 	}
 	return p
 }

@@ -22,7 +22,7 @@ func TestWriteProfiles(t *testing.T) {
 		{config.ProfileLatency, 0, storeurl.File, latency},
 		{config.ProfileCost, 0, storeurl.S3, cost},
 		{config.ProfileFree, 0, storeurl.S3, pacing{}},
-		{config.ProfileLatency, 40, storeurl.S3, pacing{40, wal.LatencyEagerBytes, wal.MaxWindow}},
+		{config.ProfileLatency, 40, storeurl.S3, pacing{40, 0, wal.MaxWindow}},
 		{config.ProfileAuto, 7, storeurl.File, pacing{putsPerSecond: 7}},
 	} {
 		if got := pacingOf(&config.Config{WriteProfile: c.profile, PutsPerSecond: c.puts}, c.kind); got != c.want {

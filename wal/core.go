@@ -117,7 +117,7 @@ func newCore(life Life, o Options, rng *rand.Rand) *core {
 			window: o.Window, slotBytes: int64(o.SlotBytes), interval: o.FlushInterval, putsPerSecond: o.PutsPerSecond,
 			eagerBytes: o.EagerBytes,
 		},
-		budget:    newPutBudget(o.PutsPerSecond),
+		budget:    newPutBudget(o.PutsPerSecond, o.EagerBytes),
 		windows:   o.Windows,
 		encoder:   newSlotEncoder(o.Cluster, life, o.Memory),
 		rng:       rng,
@@ -131,6 +131,7 @@ func newCore(life Life, o Options, rng *rand.Rand) *core {
 func (c *core) append(now time.Duration, entries []Entry) {
 	for i := range entries {
 		c.openBytes += int64(len(entries[i].Data))
+		c.budget.earn(int64(len(entries[i].Data)))
 	}
 	if len(c.open) > 0 {
 		c.open = append(c.open, entries...)
@@ -203,7 +204,8 @@ func (c *core) decide(now time.Duration) (bool, time.Duration) {
 	c.budget.refill(now)
 	return c.policy.decide(flushState{
 		now: now, openBytes: c.openBytes, openSince: c.openSince, nudged: c.nudged, inFlight: len(c.flights),
-		windowsFull: c.openBytes > 0 && c.windows.Full(), lastCut: c.lastCut, tokens: c.budget.tokens,
+		windowsFull: c.openBytes > 0 && c.windows.Full(), lastCut: c.lastCut,
+		tokens: c.budget.tokens, tokensPerSecond: c.budget.rate(),
 	})
 }
 

@@ -24,7 +24,8 @@ type Options struct {
 	// PutsPerSecond is the PUT budget of slots that are cut early to save latency. 0: unlimited. Full slots and the
 	// flush interval (stretched to 1/PutsPerSecond) are never held up by it.
 	PutsPerSecond float64
-	// EagerBytes are worth a PUT beyond that budget, some tens of times a second at most. 0: none are.
+	// EagerBytes are worth a PUT beyond that budget: each so many bytes add a PUT to it, at most doubling it, and a slot of
+	// that size is cut anyway, 40 times a second at most. 0: none are.
 	EagerBytes int64
 	// MaxOpenBytes is how much may wait uncut before Stalled, default 64 MiB.
 	MaxOpenBytes int64

@@ -13,16 +13,16 @@ type flushPolicy struct {
 	interval  time.Duration
 	// putsPerSecond is the budget of early cuts; 0 is unlimited.
 	putsPerSecond float64
-	// eagerBytes are enough to cut early without a token; 0: never.
+	// eagerBytes are enough to cut early without a token, and earn a part of one; 0: never.
 	eagerBytes int64
 }
 
 // Pacing for object stores whose PUTs have a price; docs/decisions/0004 has the measurements.
 const (
 	// LatencyPutsPerSecond and LatencyEagerBytes keep a slot's wait to a fraction of its PUT: produce within 110 ms (p50) and
-	// 280 ms (p99) on S3 Standard up to 100 MB/s. The price per GB falls with the rate, from 3,200 PUTs at 5 MB/s to 330.
-	LatencyPutsPerSecond = 16
-	LatencyEagerBytes    = 3 << 20
+	// 280 ms (p99) on S3 Standard at 30 MB/s. The price per GB falls with the rate.
+	LatencyPutsPerSecond = 20
+	LatencyEagerBytes    = 2 << 20
 	// CostPutsPerSecond stays below 150 PUTs per GB from 30 MB/s on.
 	CostPutsPerSecond = 4
 )
@@ -45,6 +45,8 @@ type flushState struct {
 	windowsFull bool
 	lastCut     time.Duration
 	tokens      float64
+	// tokensPerSecond is how fast they come at the moment.
+	tokensPerSecond float64
 }
 
 // decide returns whether to cut now and, if not, when to ask again though nothing happened (never: no timer).
@@ -77,7 +79,7 @@ func (p flushPolicy) decide(s flushState) (cut bool, again time.Duration) {
 		if s.tokens >= 1 {
 			return true, 0
 		}
-		return false, min(due, s.now+p.refillTime(1-s.tokens))
+		return false, min(due, s.now+time.Duration((1-s.tokens)/s.tokensPerSecond*float64(time.Second))+1)
 	}
 	if s.inFlight > 0 && !s.windowsFull {
 		return false, due
@@ -94,19 +96,18 @@ func (p flushPolicy) longest() time.Duration {
 	return max(p.interval, time.Duration(float64(time.Second)/p.putsPerSecond))
 }
 
-func (p flushPolicy) refillTime(tokens float64) time.Duration {
-	return time.Duration(tokens/p.putsPerSecond*float64(time.Second)) + 1
-}
-
-// putBudget is a token bucket over PUTs. Every cut takes a token; cuts that may not wait can leave it in debt.
+// putBudget is a token bucket over PUTs. Every cut takes a token; cuts that may not wait can leave it in debt. What is written
+// earns tokens too, at most as many as time gives: objects of a busy log then stay small enough to be quick.
 type putBudget struct {
 	perSecond float64
+	perToken  float64 // bytes that earn one; 0: none do
 	tokens    float64
+	earned    float64 // tokens that time has not paid out yet
 	at        time.Duration
 }
 
-func newPutBudget(perSecond float64) putBudget {
-	b := putBudget{perSecond: perSecond}
+func newPutBudget(perSecond float64, bytesPerToken int64) putBudget {
+	b := putBudget{perSecond: perSecond, perToken: float64(bytesPerToken)}
 	b.tokens = b.burst()
 	return b
 }
@@ -114,11 +115,30 @@ func newPutBudget(perSecond float64) putBudget {
 // burst is a second's worth: enough to serve a short request sequence at low latency.
 func (b *putBudget) burst() float64 { return max(1, b.perSecond) }
 
-func (b *putBudget) refill(now time.Duration) {
-	if now > b.at {
-		b.tokens = min(b.burst(), b.tokens+b.perSecond*(now-b.at).Seconds())
-		b.at = now
+// earn notes bytes that came to be written.
+func (b *putBudget) earn(bytes int64) {
+	if b.perToken > 0 {
+		b.earned = min(b.burst(), b.earned+float64(bytes)/b.perToken)
 	}
+}
+
+func (b *putBudget) refill(now time.Duration) {
+	if now <= b.at {
+		return
+	}
+	given := b.perSecond * (now - b.at).Seconds()
+	extra := min(b.earned, given)
+	b.earned -= extra
+	b.tokens = min(b.burst(), b.tokens+given+extra)
+	b.at = now
+}
+
+// rate returns how many tokens per second come until there is one.
+func (b *putBudget) rate() float64 {
+	if b.earned >= (1-b.tokens)/2 {
+		return 2 * b.perSecond
+	}
+	return b.perSecond
 }
 
 // take spends a token. The debt is bounded, so that a burst of full slots does not slow the log for long.

@@ -44,7 +44,7 @@ func TestFlushPolicy(t *testing.T) {
 		{"budget does not hold a full slot", cheap, flushState{openBytes: 1000, lastCut: now, tokens: -2}, true, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.state.now = now
+			c.state.now, c.state.tokensPerSecond = now, c.policy.putsPerSecond
 			if cut, again := c.policy.decide(c.state); cut != c.cut || again != c.again {
 				t.Errorf("got %v, %v, want %v, %v", cut, again, c.cut, c.again)
 			}
@@ -55,11 +55,11 @@ func TestFlushPolicy(t *testing.T) {
 // TestBudgetBoundsPuts: whatever arrives, early cuts stay within the budget.
 func TestBudgetBoundsPuts(t *testing.T) {
 	p := flushPolicy{window: 4, slotBytes: 1 << 20, interval: time.Millisecond, putsPerSecond: 10}
-	b := newPutBudget(p.putsPerSecond)
+	b := newPutBudget(p.putsPerSecond, 0)
 	cuts, last := 0, -time.Hour
 	for now := time.Duration(0); now < time.Minute; now += time.Millisecond {
 		b.refill(now)
-		if cut, _ := p.decide(flushState{now: now, openBytes: 1, openSince: now, nudged: true, lastCut: last, tokens: b.tokens}); cut {
+		if cut, _ := p.decide(flushState{now: now, openBytes: 1, openSince: now, nudged: true, lastCut: last, tokens: b.tokens, tokensPerSecond: b.rate()}); cut {
 			b.take()
 			cuts, last = cuts+1, now
 		}
@@ -69,8 +69,30 @@ func TestBudgetBoundsPuts(t *testing.T) {
 	}
 }
 
+// TestBytesEarnPuts: what is written adds to the budget, and at most doubles it.
+func TestBytesEarnPuts(t *testing.T) {
+	for _, c := range []struct {
+		bytes int64 // each millisecond; 1,000 earn a token
+		want  float64
+	}{{0, 10}, {5, 15}, {10, 20}, {1000, 20}} {
+		b := newPutBudget(10, 1000)
+		spent := 0.0
+		for now := time.Duration(0); now < time.Minute; now += time.Millisecond {
+			b.earn(c.bytes)
+			b.refill(now)
+			for b.tokens >= 1 {
+				b.take()
+				spent++
+			}
+		}
+		if perSecond := spent / 60; perSecond < c.want-.5 || perSecond > c.want+.5 {
+			t.Errorf("%d bytes a millisecond: %.1f PUTs a second, want %v", c.bytes, perSecond, c.want)
+		}
+	}
+}
+
 func TestBudgetDebtIsBounded(t *testing.T) {
-	b := newPutBudget(5)
+	b := newPutBudget(5, 0)
 	for range 1000 {
 		b.take()
 	}
