@@ -18,9 +18,11 @@ import (
 )
 
 const (
-	// Idempotent and Plain are the topics of the producer with idempotence and of the one without, each with some partitions.
+	// Idempotent is the topic of the producer with idempotence.
 	Idempotent = "idempotent"
-	Plain      = "plain"
+	// Plain is the topic of the producer without.
+	Plain = "plain"
+
 	partitions = 3
 	group      = "readers"
 
