@@ -39,11 +39,9 @@ func TestCompatibilityDocument(t *testing.T) {
 func toolTables() string {
 	var b strings.Builder
 	tried := map[string]int{}
-	for _, sc := range scripts {
-		for _, st := range sc.steps {
-			if st.call != "" {
-				tried[split(st.call)[0]]++
-			}
+	for _, st := range slices.Concat(scripts...) {
+		if st.call != "" {
+			tried[split(st.call)[0]]++
 		}
 	}
 	b.WriteString("\n| Tool | Calls compared |\n|---|---:|\n")

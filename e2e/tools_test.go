@@ -64,20 +64,8 @@ type step struct {
 	do                func(*side)
 }
 
-// A script is a scenario: its steps depend on each other, and not on those of other scripts.
-type script struct {
-	name  string
-	steps []step
-}
-
-var scripts = []script{
-	{"topics", topicSteps},
-	{"configs", configSteps},
-	{"groups", groupSteps},
-	{"records", recordSteps},
-	{"cluster", clusterSteps},
-	{"share groups", shareSteps},
-}
+// scripts are scenarios: their steps depend on each other, and little on those of others.
+var scripts = [][]step{topicSteps, configSteps, groupSteps, recordSteps, clusterSteps, shareSteps}
 
 // calls makes steps of lines with one call each.
 func calls(lines string) []step {
@@ -108,12 +96,12 @@ func TestTools(t *testing.T) {
 	ours := &side{t: t, name: "ours", broker: harness.NewBroker(t, settings), tools: harness.StartTools(t, toolHeap)}
 	kafka := &side{t: t, name: "kafka", broker: harness.NewKafka(t, settings), tools: harness.StartTools(t, toolHeap)}
 	table := slices.Concat(byDesign, notYet)
-	for _, sc := range scripts {
-		answers := map[int]string{}
-		for i, st := range sc.steps {
+	for _, steps := range scripts {
+		answers := make([]string, len(steps))
+		for i, st := range steps {
 			answers[i] = ours.run(st)
 		}
-		for i, st := range sc.steps {
+		for i, st := range steps {
 			compare(t, st.call, table, answers[i], func() string { return kafka.run(st) })
 		}
 	}
