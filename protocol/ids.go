@@ -15,11 +15,11 @@ func (id TopicID) String() string { return base64.RawURLEncoding.EncodeToString(
 // IsZero reports whether id means "no id".
 func (id TopicID) IsZero() bool { return id == TopicID{} }
 
-// ParseTopicID parses what String returns.
+// ParseTopicID parses what String returns, and nothing else that means the same bytes.
 func ParseTopicID(s string) (TopicID, error) {
 	var id TopicID
-	b, err := base64.RawURLEncoding.DecodeString(s)
-	if err != nil || len(b) != len(id) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err != nil || len(b) != len(id) || len(s) != base64.RawURLEncoding.EncodedLen(len(id)) {
 		return TopicID{}, fmt.Errorf("topic id %q: want 22 characters of URL-safe base64", s)
 	}
 	copy(id[:], b)
