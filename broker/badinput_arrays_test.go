@@ -252,7 +252,7 @@ func quadratic(one, four cost) string {
 // TestBadInputArrays fills each array of each request with elements that are empty, equal or distinct: the answer takes
 // time, memory and bytes linear in the request's. TIDEMILL_ELEMENTS=1000000 makes it a million each.
 func TestBadInputArrays(t *testing.T) {
-	n := 12_000
+	n := 9000
 	if env, err := strconv.Atoi(os.Getenv("TIDEMILL_ELEMENTS")); err == nil {
 		n = env
 	}

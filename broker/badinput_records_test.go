@@ -223,9 +223,8 @@ func TestBadInputBombs(t *testing.T) {
 	a.relieve() // its work would be counted
 	c := a.dial(t)
 	topics := map[string][]string{
-		"plain":     {"max.message.bytes", "100000000"},
-		"compacted": {"max.message.bytes", "100000000", "cleanup.policy", "compact"},
-		"repacked":  {"max.message.bytes", "100000000", "compression.type", "uncompressed"},
+		"plain":    {"max.message.bytes", "100000000"},
+		"repacked": {"max.message.bytes", "100000000", "compression.type", "uncompressed"},
 	}
 	for topic, configs := range topics {
 		c.createTopic(topic, 1, configs...)

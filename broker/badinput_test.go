@@ -267,15 +267,14 @@ func heapInUse() uint64 {
 // waitLong polls until wrong returns nothing.
 func waitLong(t *testing.T, wrong func() string) {
 	t.Helper()
-	deadline := time.Now().Add(time.Minute)
-	for {
-		what := wrong()
-		if what == "" {
-			return
-		}
-		if time.Now().After(deadline) {
+	deadline := time.After(time.Minute)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for what := wrong(); what != ""; what = wrong() {
+		select {
+		case <-tick.C:
+		case <-deadline:
 			t.Fatalf("after a minute still %s", what)
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
