@@ -33,7 +33,7 @@ var settings = []setting{
 	{"rack", "", "this broker's zone, as clients know it", func(c *Config, s string) error { c.Rack = s; return nil }, ""},
 	{"memory", "512MiB", "bytes for all buffers and caches together", setMemory, "write a size of at least 64MiB, for example 512MiB or 2GiB"},
 	{"flush-interval", "100ms", "how long a batch waits for company while earlier writes are on their way", setFlushInterval, "write a time from 1ms to 10s, for example 100ms"},
-	{"write-profile", "auto", "what object writes may cost: latency: some 20 a second, up to twice that where much is written; cost: about 4 a second, up to 8 MiB each; free: no limit; auto: latency on S3, free in a folder", setWriteProfile, "write auto, latency, cost or free"},
+	{"write-profile", "auto", "what object writes may cost: latency: some 24 a second, up to twice that where much is written; cost: about 3 a second, up to 8 MiB each; free: no limit; auto: latency on S3, free in a folder", setWriteProfile, "write auto, latency, cost or free"},
 	{"puts-per-second", "0", "budget of object writes that are made early to save latency, in place of the profile's; 0: the profile's", setPuts, "write a number such as 20, or 0 for what the profile says"},
 	{"log-level", "info", "debug, info, warn or error", setLogLevel, "write debug, info, warn or error"},
 	{"log-format", "text", "text or json", setLogFormat, "write text or json"},

@@ -21,10 +21,10 @@ type flushPolicy struct {
 const (
 	// LatencyPutsPerSecond and LatencyEagerBytes keep a slot's wait to a fraction of its PUT: produce within 110 ms (p50) and
 	// 280 ms (p99) on S3 Standard at 30 MB/s. The price per GB falls with the rate.
-	LatencyPutsPerSecond = 20
+	LatencyPutsPerSecond = 24
 	LatencyEagerBytes    = 2 << 20
 	// CostPutsPerSecond stays below 150 PUTs per GB from 30 MB/s on.
-	CostPutsPerSecond = 4
+	CostPutsPerSecond = 3
 )
 
 // eagerGap is the least time between two slots that are cut for being eagerBytes long: at rates that fill a slot sooner, a
