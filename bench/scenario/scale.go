@@ -164,10 +164,10 @@ func (e *Env) nothing(ctx context.Context, b *peer.Broker, etcd *peer.Etcd, clie
 			client.PollFetches(polling)
 		}
 	}()
-	select { // what the records left to do is done by then
+	select { // the checkpoint of the records before comes after a minute
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(10 * time.Second):
+	case <-time.After(75 * time.Second):
 	}
 	before, err := etcd.Calls()
 	if err != nil {
@@ -191,11 +191,15 @@ func (e *Env) nothing(ctx context.Context, b *peer.Broker, etcd *peer.Etcd, clie
 	}
 	requests := c.stats.Requests(s3sim.OpPut, s3sim.OpGet, s3sim.OpHead, s3sim.OpDelete, s3sim.OpList)
 	reads := after["Range"] - before["Range"]
+	what := fmt.Sprintf("nothing to do for %.0f s, consumer polling", span.Seconds())
 	e.add(report.Row{
-		What: fmt.Sprintf("nothing to do for %.0f s, consumer polling", span.Seconds()),
-		Measured: fmt.Sprintf("%d storage requests, %d etcd reads, %d etcd writes, %.2f %% of a core, RSS %.0f MiB", requests, reads,
-			after["Txn"]+after["Put"]-before["Txn"]-before["Put"], c.cpu.Seconds()/span.Seconds()*100, mib(c.peak)),
-		Target: "0 data-path requests, 0 etcd reads", Verdict: report.Judge(requests == 0 && reads == 0),
+		What:     what,
+		Measured: fmt.Sprintf("%d storage requests, %.2f %% of a core, RSS %.0f MiB", requests, c.cpu.Seconds()/span.Seconds()*100, mib(c.peak)),
+		Target:   "0 data-path requests", Verdict: report.Judge(requests == 0),
+	})
+	e.add(report.Row{
+		What: what, Measured: fmt.Sprintf("%d etcd reads, %d writes", reads, after["Txn"]+after["Put"]-before["Txn"]-before["Put"]),
+		Target: "0 etcd reads", Verdict: report.Judge(reads == 0),
 	})
 	return nil
 }
