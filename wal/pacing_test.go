@@ -175,12 +175,12 @@ func TestPacingOnS3Standard(t *testing.T) {
 		p50, p99, p999 time.Duration
 		putsPerGB      float64
 	}{
-		{"latency, 5 MB/s", forLatency, 5, 110 * ms, 280 * ms, 400 * ms, 5600},
-		{"latency, 30 MB/s", forLatency, 30, 110 * ms, 280 * ms, 400 * ms, 1450},
-		{"latency, 100 MB/s", forLatency, 100, 130 * ms, 450 * ms, 700 * ms, 530},
-		{"cost, 5 MB/s", forCost, 5, 300 * ms, 520 * ms, 700 * ms, 680},
-		{"cost, 30 MB/s", forCost, 30, 320 * ms, 700 * ms, 900 * ms, 140},
-		{"cost, 100 MB/s", forCost, 100, 220 * ms, 550 * ms, 800 * ms, 130},
+		{"latency, 5 MB/s", forLatency, 5, 110 * ms, 280 * ms, 800 * ms, 5600},
+		{"latency, 30 MB/s", forLatency, 30, 110 * ms, 280 * ms, 800 * ms, 1450},
+		{"latency, 100 MB/s", forLatency, 100, 150 * ms, 1200 * ms, 2500 * ms, 530},
+		{"cost, 5 MB/s", forCost, 5, 300 * ms, 700 * ms, 1500 * ms, 680},
+		{"cost, 30 MB/s", forCost, 30, 320 * ms, 900 * ms, 2000 * ms, 140},
+		{"cost, 100 MB/s", forCost, 100, 300 * ms, 1200 * ms, 2500 * ms, 135},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := pace(t, c.options, c.mbps, true)
