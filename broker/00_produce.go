@@ -62,24 +62,13 @@ func (b *Broker) produce(c *call, req *kmsg.ProduceRequest) {
 		}
 		p.mu.resp.Topics = append(p.mu.resp.Topics, out)
 	}
-	b.noteProducer(c)
-	b.windows.Enter(c.conn.ID())
+	if id := c.conn.ID(); b.windows.Enter(id) {
+		context.AfterFunc(c.ctx, func() { b.windows.Forget(id) })
+	}
 	p.appendAll(req, last)
 	b.wal.Nudge()
 	p.arm(time.Duration(req.TimeoutMillis) * time.Millisecond)
 	p.end()
-}
-
-// noteProducer forgets what was learned of a producer's connection when it closes.
-func (b *Broker) noteProducer(c *call) {
-	id := c.conn.ID()
-	if _, known := b.producers.LoadOrStore(id, struct{}{}); known {
-		return
-	}
-	context.AfterFunc(c.ctx, func() {
-		b.windows.Forget(id)
-		b.producers.Delete(id)
-	})
 }
 
 // place is where a partition stands in a request.

@@ -59,9 +59,6 @@ type Broker struct {
 	serving     atomic.Bool
 	background  sync.WaitGroup
 
-	// producers holds the ids of connections that have produced, until they close.
-	producers sync.Map
-
 	// known is the image that the logs agree with.
 	known struct {
 		sync.Mutex

@@ -25,15 +25,16 @@ type producerWindow struct {
 
 func (w *producerWindow) isFull() bool { return w.outstanding > 0 && w.outstanding >= w.learned }
 
-// Enter notes that a produce request of the connection was admitted.
-func (w *Windows) Enter(conn uint64) {
+// Enter notes that a produce request of the connection was admitted, and reports whether it is the first: then Forget is to
+// be called when the connection closes.
+func (w *Windows) Enter(conn uint64) (first bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.conns == nil {
 		w.conns = map[uint64]*producerWindow{}
 	}
 	c := w.conns[conn]
-	if c == nil {
+	if first = c == nil; first {
 		c = &producerWindow{learned: 1}
 		w.conns[conn] = c
 	}
@@ -42,6 +43,7 @@ func (w *Windows) Enter(conn uint64) {
 		c.peak = max(c.peak, c.outstanding)
 		c.learned = max(c.learned, c.peak)
 	})
+	return first
 }
 
 // Leave notes that such a request was answered.
