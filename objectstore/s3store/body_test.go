@@ -26,7 +26,7 @@ func TestBodyReader(t *testing.T) {
 		if n, err := r.WriteTo(&got); n != int64(len(body)-off) || err != nil || got.String() != string(body[off:]) {
 			t.Errorf("from %d: wrote %q, %d bytes, error %v", off, got.String(), n, err)
 		}
-		if n, err := r.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+		if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 			t.Errorf("read behind what was written: got %d bytes, error %v", n, err)
 		}
 	}
