@@ -131,6 +131,9 @@ func (l *Log) records(ctx context.Context, e *Extent, offset, ts int64, fn func(
 	if err != nil {
 		return err
 	}
+	if r.object != nil {
+		defer r.object.Release()
+	}
 	var bad error
 	err = r.walk(ctx, offset, func(b record.Batch, _ uint32) bool {
 		if b.MaxTimestamp() < ts {

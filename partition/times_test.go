@@ -156,3 +156,23 @@ func TestE1EpochsGrowAndEmptyOnesCollapse(t *testing.T) {
 		}
 	}
 }
+
+// A lookup lets go of the slots that it read: their memory is used again once the tail has dropped them.
+func TestLookupReleasesSlots(t *testing.T) {
+	n := newWorld(t).start()
+	l := n.create(0)
+	l.try(timed(10, 30, 20))
+	s := n.cut()
+	n.set.Committed(s)
+	s.Object.Release()
+	if _, offset, err := l.OffsetsForTime(context.Background(), 20); err != nil || offset != 1 {
+		t.Fatalf("offset %d, %v", offset, err)
+	}
+	if _, offset, err := l.MaxTimestamp(context.Background()); err != nil || offset != 1 {
+		t.Fatalf("offset %d, %v", offset, err)
+	}
+	s.Object.Release() // the tail's
+	if size := s.Object.Size(); size != 0 {
+		t.Errorf("a slot of %d bytes is held by nobody", size)
+	}
+}
