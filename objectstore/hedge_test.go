@@ -65,7 +65,7 @@ func (s *scripted) ReadAt(ctx context.Context, _ string, p []byte, _ int64) erro
 	return s.run(ctx)
 }
 
-var eager = objectstore.HedgeOptions{ExtraMax: 1}
+var eager = objectstore.HedgeOptions{DelayMin: 150 * time.Millisecond, ExtraMax: 1}
 
 func TestHedgePut(t *testing.T) {
 	const ms = time.Millisecond

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	awscredentials "github.com/aws/aws-sdk-go-v2/credentials"
 
@@ -24,13 +25,20 @@ type scribe struct {
 	bodies   []string
 	status   int
 	says     string
+	ahead    time.Duration // of this service's clock; a request signed 15 minutes off it is refused, as S3 does
 }
 
 func (s *scribe) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := time.Now().Add(s.ahead)
+	w.Header().Set("Date", now.UTC().Format(http.TimeFormat))
+	signed, _ := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	switch {
+	case now.Sub(signed).Abs() > 15*time.Minute:
+		w.WriteHeader(http.StatusForbidden)
+		fmt.Fprint(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
 	case r.URL.Query().Has("list-type"):
 		fmt.Fprint(w, "<ListBucketResult></ListBucketResult>")
 	case r.Method == http.MethodPut && r.Header.Get("X-Amz-Checksum-Crc32c") != checksumText(crc32c(body)):
@@ -119,6 +127,24 @@ func TestTemplateOutcomes(t *testing.T) {
 		for _, key := range []string{"plain", "not plain:"} { // the second goes by the SDK
 			if err := s.Put(t.Context(), key, []byte("x")); !errors.Is(err, tt.want) {
 				t.Errorf("%s: status %d with %q: got error %v, want %v", key, tt.status, tt.says, err, tt.want)
+			}
+		}
+	}
+}
+
+// A clock that is set wrong while the broker runs costs the next Put, not all of them; one that is set right again too.
+func TestTemplateClock(t *testing.T) {
+	s, service := openScribe(t, "")
+	for _, ahead := range []time.Duration{time.Hour, 0, -time.Hour} {
+		service.mu.Lock()
+		service.ahead = ahead
+		service.mu.Unlock()
+		for _, key := range []string{"plain", "not plain:"} { // the second goes by the SDK
+			if err := s.Put(t.Context(), key, []byte("x")); !errors.Is(err, objectstore.ErrDenied) {
+				t.Errorf("%s: %v ahead: got error %v, want %v", key, ahead, err, objectstore.ErrDenied)
+			}
+			if err := s.Put(t.Context(), key, []byte("x")); err != nil {
+				t.Errorf("%s: %v ahead: the second Put: %v", key, ahead, err)
 			}
 		}
 	}
