@@ -61,6 +61,32 @@ func tail30(ctx context.Context, e *Env) error {
 	return nil
 }
 
+// rawTail is the broker without what clients add: an open loop over windows that are never full, batches as they are due.
+func rawTail(_ context.Context, e *Env) error {
+	b, stop, err := e.broker("std", -1)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var r rawdriver.Result
+	err = e.Lab.Raw(-1, &r, "produce", "-bootstrap", b.Addr, "-topic", "raw", "-conns", "12", "-partitions", "12", "-depth", "128",
+		"-batch", "65536", "-rate", "460", "-for", "30s")
+	if err != nil {
+		return err
+	}
+	p50, p99 := float64(r.P50Micros)/1000, float64(r.P99Micros)/1000
+	row := report.Row{
+		What:     "raw driver, open loop, no limit of requests in flight: ack p50 / p99",
+		Measured: fmt.Sprintf("%.0f / %.0f ms at %.1f MB/s", p50, p99, r.MBPerSecond()),
+		Target:   "p50 ≤ 110 ms, p99 ≤ 280 ms", Verdict: report.Judge(p50 <= 110 && p99 <= 280),
+	}
+	if late := float64(r.DelayP99Micros) / 1000; late > .1*p99 {
+		row.Invalid = fmt.Sprintf("the driver was %.1f ms late at p99, more than a tenth of the latency", late)
+	}
+	e.add(row)
+	return nil
+}
+
 // loneRecord compares the time to an acknowledgement with the time that the storage took for the PUT in it.
 func loneRecord(ctx context.Context, e *Env) error {
 	b, stop, err := e.broker("std", -1)

@@ -28,6 +28,7 @@ func All() []Scenario {
 		{"tail-fetch", "CPU per GB: raw driver reads what was just written", tailFetch},
 		{"small", "requests of 1.1 KiB a second, broker on one core", small},
 		{"tail-30MBps-std", "latency and PUTs at 30 MB/s with the latency of S3 Standard", tail30},
+		{"raw-30MBps-std", "the same rate from the raw driver, without the window of clients", rawTail},
 		{"lone-record", "one small record on an idle broker", loneRecord},
 		{"pipeline-depth", "one connection, 5 requests in flight", pipelineDepth},
 		{"idle", "8 idle partitions and a consumer: latency, and requests when nothing happens", idle},
