@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,6 +34,9 @@ type template struct {
 	header http.Header
 	region string
 	signer *v4.Signer
+	// ahead is by how much the service's clock was ahead of ours when it answered last, in nanoseconds. Requests are signed by
+	// that clock: one that is signed a quarter of an hour off is refused.
+	ahead atomic.Int64
 }
 
 // placeholder is the key of the request that becomes the template.
@@ -99,15 +103,16 @@ func (s *Store) putByTemplate(ctx context.Context, key string, body *bodyReader,
 	if err != nil {
 		return err
 	}
-	at := *t.url
-	at.Path += key
+	address := *t.url
+	address.Path += key
 	r := &http.Request{
-		Method: t.method, URL: &at, Host: at.Host, Header: t.header.Clone(), Body: body, ContentLength: body.size,
+		Method: t.method, URL: &address, Host: address.Host, Header: t.header.Clone(), Body: body, ContentLength: body.size,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 	}
 	r.Header.Set("X-Amz-Checksum-Crc32c", checksumText(crc))
 	r.Header.Set("Content-Length", strconv.FormatInt(body.size, 10))
-	if err := t.signer.SignHTTP(ctx, who, r, unsigned, "s3", t.region, time.Now(), bucketPaths); err != nil {
+	at := time.Now().Add(time.Duration(t.ahead.Load()))
+	if err := t.signer.SignHTTP(ctx, who, r, unsigned, "s3", t.region, at, bucketPaths); err != nil {
 		return fmt.Errorf("sign: %w", err)
 	}
 	resp, err := s.conn.transport.RoundTrip(r.WithContext(ctx))
@@ -115,11 +120,19 @@ func (s *Store) putByTemplate(ctx context.Context, key string, body *bodyReader,
 		return err
 	}
 	defer resp.Body.Close()
+	t.compareClocks(resp.Header)
 	text, err := io.ReadAll(io.LimitReader(resp.Body, answerMax))
 	if resp.StatusCode == http.StatusOK {
 		return err // what the service stored is only sure once its answer is whole
 	}
 	return refusal(resp, text)
+}
+
+// compareClocks learns the service's time from an answer that just came from it, not from a cache.
+func (t *template) compareClocks(answer http.Header) {
+	if there, err := http.ParseTime(answer.Get("Date")); err == nil && answer.Get("Age") == "" {
+		t.ahead.Store(int64(time.Until(there)))
+	}
 }
 
 // bucketPaths tells the signer that paths of S3 are escaped once.
