@@ -49,7 +49,15 @@ type Request struct {
 // than one do nothing.
 func (r *Request) GiveBack() {
 	if !r.given.Swap(true) {
-		r.frame.release()
+		r.drop()
+	}
+}
+
+// drop gives one reference to the frame back. With the last one goes what keeps its memory reachable: a request that waits
+// on would hold it though no budget counts it any more.
+func (r *Request) drop() {
+	if r.frame.release() {
+		r.Body = nil
 	}
 }
 
@@ -57,7 +65,7 @@ func (r *Request) GiveBack() {
 // while the log still reads its batches. Call it before done. release must be called exactly once.
 func (r *Request) Retain() (release func()) {
 	r.frame.refs.Add(1)
-	return r.frame.release
+	return r.drop
 }
 
 // Block is the memory that Body lies in. Who retains it may read it on after the answer, beyond the server's budget.

@@ -86,16 +86,19 @@ func (c *Conn) growFrame(f *frame, a *arrival) error {
 	return nil
 }
 
-// release drops one reference; the last one gives memory and budget back. The memory may live on in other hands: what
-// they hold is not the server's to count.
-func (f *frame) release() {
+// release drops one reference and reports whether it was the last one, which gives memory and budget back. The memory may
+// live on in other hands: what they hold is not the server's to count.
+func (f *frame) release() (last bool) {
 	switch n := f.refs.Add(-1); {
-	case n == 0:
-		if !f.lost.Load() {
-			f.block.Release()
-		}
-		f.budget.giveBack(f.charged)
+	case n > 0:
+		return false
 	case n < 0:
 		panic("server: frame released twice")
 	}
+	if !f.lost.Load() {
+		f.block.Release()
+	}
+	f.block = nil
+	f.budget.giveBack(f.charged)
+	return true
 }

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"io"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 )
 
 // large is a frame of 2 MiB, which grows as it comes.
@@ -79,5 +81,35 @@ func TestPressure(t *testing.T) {
 		for _, c := range slow {
 			c.expectClosed()
 		}
+	})
+}
+
+// D11: the memory of a request that was given back is not kept by its waiting for an answer: no budget counts it any more.
+func TestGivenBackFrameIsGarbage(t *testing.T) {
+	var mu sync.Mutex
+	var lent []weak.Pointer[byte]
+	var waiting []*Request
+	handler := handlerFunc(func(_ context.Context, _ *Conn, r *Request, done func(Response)) {
+		if len(r.Body) == 0 {
+			done(reply(r))
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		lent, waiting = append(lent, weak.Make(&r.Block().Bytes()[0])), append(waiting, r)
+		release := r.Retain()
+		r.GiveBack()
+		release()
+	})
+	inBubble(t, handler, Options{}, func(t *testing.T, s *harness) {
+		s.dial().warmUp().send(request(metadata, 1, 2, make([]byte, 17<<20))) // too large to be kept for the next
+		synctest.Wait()
+		runtime.GC()
+		mu.Lock()
+		defer mu.Unlock()
+		if len(lent) != 1 || lent[0].Value() != nil {
+			t.Errorf("of %d requests that wait the memory is held", len(waiting))
+		}
+		runtime.KeepAlive(waiting)
 	})
 }
