@@ -84,6 +84,8 @@ func (f *fetching) letGo() {
 		}
 	}
 	f.req.Topics, f.req.ForgottenTopics = nil, nil
+	f.req.Rack, f.req.ClusterID = "", nil // they lie in the frame and would keep it
+	f.req.UnknownTags, f.req.ReplicaState.UnknownTags = kmsg.Tags{}, kmsg.Tags{}
 	if len(f.plan.targets) <= parkedTargets {
 		f.c.letGo()
 		return

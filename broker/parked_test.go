@@ -2,6 +2,8 @@ package broker
 
 import (
 	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -34,6 +36,27 @@ func TestParkedFetchHoldsNoBudget(t *testing.T) {
 		if got := resp.Topics[0]; got.Topic != "t" || len(got.Partitions) != 1 || len(got.Partitions[0].RecordBatches) == 0 {
 			t.Errorf("the parked fetch was answered for %q with %d partitions, want t with the record", got.Topic, len(got.Partitions))
 		}
+	}
+}
+
+// TestParkedFetchHoldsNoMemory parks a fetch of 40 MiB: what its budget does not count any more must be garbage (D11).
+func TestParkedFetchHoldsNoMemory(t *testing.T) {
+	b := startBroker(t, "--memory", "1GiB")
+	c := dial(t, b.kafka)
+	c.createTopic("t", 1)
+	for _, epoch := range []int32{finalEpoch, initialEpoch} {
+		parked := dial(t, b.kafka).warm()
+		heap := func() uint64 {
+			runtime.GC()
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			return m.HeapAlloc
+		}
+		most := heap() + 20<<20
+		req := fetchRequest(12, "t", protocol.TopicID{}, 0, 0)
+		req.MaxWaitMillis, req.MinBytes, req.SessionEpoch, req.Rack = 60_000, 1, epoch, strings.Repeat("r", 40<<20)
+		parked.send(req)
+		waitFor(t, "the memory to be given back", func() bool { return heap() < most })
 	}
 }
 
