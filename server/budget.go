@@ -76,6 +76,7 @@ func (b *Budget) begin(n int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.mu.arriving += n
+	b.admitLocked()
 }
 
 // grow takes n more bytes for a frame that has begun and may come to need all. Frames that grow come before new ones. If

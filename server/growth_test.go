@@ -84,6 +84,36 @@ func TestPressure(t *testing.T) {
 	})
 }
 
+// A frame that waits to grow goes on once the others turn out to be such frames too: whether they ever come is another matter.
+func TestGrowthWhenOthersBegin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := NewBudget(100)
+		for _, n := range []int64{60, 40} {
+			if err := b.Acquire(t.Context(), n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.begin(60)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		grown := make(chan int64, 1)
+		go func() {
+			n, _ := b.grow(ctx, 50, 200)
+			grown <- n
+		}()
+		synctest.Wait()
+		if b.InUse() != 100 {
+			t.Fatal("a frame grew beyond the budget while another may still come to its end")
+		}
+		b.begin(40)
+		synctest.Wait()
+		cancel()
+		if n := <-grown; n != 200 {
+			t.Errorf("%d bytes were taken, want all 200", n)
+		}
+	})
+}
+
 // D11: the memory of a request that was given back is not kept by its waiting for an answer: no budget counts it any more.
 func TestGivenBackFrameIsGarbage(t *testing.T) {
 	var mu sync.Mutex
