@@ -20,6 +20,8 @@ type frame struct {
 	refs    atomic.Int32
 	// lost is set when somebody may still read the block although all references are gone: it is not used again.
 	lost atomic.Bool
+	// paid is set once the budget was given back.
+	paid atomic.Bool
 }
 
 const (
@@ -86,19 +88,32 @@ func (c *Conn) growFrame(f *frame, a *arrival) error {
 	return nil
 }
 
-// release drops one reference and reports whether it was the last one, which gives memory and budget back. The memory may
-// live on in other hands: what they hold is not the server's to count.
-func (f *frame) release() (last bool) {
+// release drops one reference. The last one gives memory and budget back; it reports whether nobody reads the request any
+// more. The memory may live on in other hands: what they hold is not the server's to count.
+func (f *frame) release() (unread bool) {
 	switch n := f.refs.Add(-1); {
 	case n > 0:
 		return false
 	case n < 0:
 		panic("server: frame released twice")
 	}
-	if !f.lost.Load() {
-		f.block.Release()
+	f.pay()
+	if f.lost.Load() {
+		return false
 	}
+	f.block.Release()
 	f.block = nil
-	f.budget.giveBack(f.charged)
 	return true
+}
+
+// lose is for a frame whose handler panicked: who knows who reads it, and which references are never released.
+func (f *frame) lose() {
+	f.lost.Store(true)
+	f.pay()
+}
+
+func (f *frame) pay() {
+	if !f.paid.Swap(true) {
+		f.budget.giveBack(f.charged)
+	}
 }

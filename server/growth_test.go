@@ -114,6 +114,25 @@ func TestGrowthWhenOthersBegin(t *testing.T) {
 	})
 }
 
+// A handler that panics with the frame in hand never releases it: the budget comes back all the same, once.
+func TestPanicGivesBudgetBack(t *testing.T) {
+	for _, retain := range []bool{true, false} {
+		handler := handlerFunc(func(_ context.Context, _ *Conn, r *Request, done func(Response)) {
+			if retain {
+				r.Retain()
+			} else {
+				r.GiveBack()
+			}
+			panic("on purpose")
+		})
+		inBubble(t, handler, Options{}, func(_ *testing.T, s *harness) {
+			c := s.dial()
+			c.send(request(produce, 3, 1, make([]byte, 1000)))
+			_, _ = io.ReadAll(c)
+		}) // which looks at the budgets
+	}
+}
+
 // D11: the memory of a request that was given back is not kept by its waiting for an answer: no budget counts it any more.
 func TestGivenBackFrameIsGarbage(t *testing.T) {
 	var mu sync.Mutex

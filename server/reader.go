@@ -216,7 +216,7 @@ func (c *Conn) dispatch(r *Request, size int64) (ok bool) {
 		if v := recover(); v != nil {
 			c.server.opts.Logger.Error("handler panicked", "key", protocol.Key(r.Header.Key), "version", r.Header.Version,
 				"panic", v, "stack", string(debug.Stack()))
-			r.frame.lost.Store(true)
+			r.frame.lose()
 			c.abort()
 			p.giveUp()
 			ok = false
