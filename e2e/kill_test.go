@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/e2e/harness"
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 const (
@@ -43,13 +44,13 @@ func TestKillLoop(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	books := newLedger()
+	books := ledger.New()
 	load := startLoad(ctx, t, broker, books)
 	commits := startCommitter(ctx, t, broker, books)
 	for range kills {
-		before, committed := books.ackedCount(), commits.count()
+		before, committed := acked(books), commits.count()
 		harness.Eventually(t, time.Minute, "producers and the group make progress", func() error {
-			if n := books.ackedCount() - before; n < acksBetweenKills {
+			if n := acked(books) - before; n < acksBetweenKills {
 				return fmt.Errorf("%d new acknowledgements", n)
 			}
 			if commits.count() == committed {
@@ -66,8 +67,8 @@ func TestKillLoop(t *testing.T) {
 	commits.stop()
 	checkCommits(ctx, t, admin, commits.promised())
 	final := readAll(ctx, t, broker, admin, idempotentTopic, connectLikeTopic)
-	t.Logf("%d acknowledged, %d in the log", books.ackedCount(), len(final))
-	books.compare(t, final, map[string]bool{idempotentTopic: true})
+	t.Logf("%d acknowledged, %d in the log", acked(books), len(final))
+	compareBooks(t, books, final, idempotentTopic)
 	checkOrder(t, final)
 }
 
@@ -79,7 +80,7 @@ type load struct {
 }
 
 // startLoad starts two idempotent producers and two like Connect's: acks=all, one request in flight, idempotence off.
-func startLoad(ctx context.Context, t *testing.T, broker *harness.Broker, books *ledger) *load {
+func startLoad(ctx context.Context, t *testing.T, broker *harness.Broker, books *ledger.Ledger) *load {
 	ctx, stop := context.WithCancel(ctx)
 	l := &load{stop: stop}
 	t.Cleanup(stop)
@@ -100,7 +101,7 @@ func startLoad(ctx context.Context, t *testing.T, broker *harness.Broker, books 
 }
 
 // produce sends "<name>-<number>" until ctx ends.
-func produce(ctx context.Context, client *kgo.Client, name string, books *ledger) {
+func produce(ctx context.Context, client *kgo.Client, name string, books *ledger.Ledger) {
 	pace := time.NewTicker(beat)
 	defer pace.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
@@ -111,10 +112,10 @@ func produce(ctx context.Context, client *kgo.Client, name string, books *ledger
 		record := &kgo.Record{Value: fmt.Appendf(nil, "%s-%09d", name, n)}
 		client.Produce(context.WithoutCancel(ctx), record, func(r *kgo.Record, err error) {
 			if err != nil {
-				books.fail("produce %s: %v", r.Value, err)
+				books.Fail("produce %s: %v", r.Value, err)
 				return
 			}
-			books.ack(place{r.Topic, r.Partition, r.Offset}, string(r.Value))
+			books.Ack(ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, string(r.Value))
 		})
 	}
 }
@@ -142,7 +143,7 @@ type committer struct {
 	}
 }
 
-func startCommitter(ctx context.Context, t *testing.T, broker *harness.Broker, books *ledger) *committer {
+func startCommitter(ctx context.Context, t *testing.T, broker *harness.Broker, books *ledger.Ledger) *committer {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &committer{cancel: cancel}
 	c.mu.kept = map[string]map[int32]int64{}
@@ -152,7 +153,9 @@ func startCommitter(ctx context.Context, t *testing.T, broker *harness.Broker, b
 	c.running.Go(func() {
 		for ctx.Err() == nil {
 			fetches := client.PollRecords(ctx, 500)
-			fetches.EachRecord(func(r *kgo.Record) { books.see(place{r.Topic, r.Partition, r.Offset}, string(r.Value)) })
+			fetches.EachRecord(func(r *kgo.Record) {
+				books.See(ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, string(r.Value))
+			})
 			if client.CommitUncommittedOffsets(ctx) == nil {
 				c.note(client.CommittedOffsets())
 			}
@@ -182,13 +185,13 @@ func (c *committer) count() int {
 }
 
 // promised is a copy of the offsets that the broker acknowledged.
-func (c *committer) promised() map[place]bool {
+func (c *committer) promised() map[ledger.Place]bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	kept := map[place]bool{}
+	kept := map[ledger.Place]bool{}
 	for topic, partitions := range c.mu.kept {
 		for partition, offset := range partitions {
-			kept[place{topic, partition, offset}] = true
+			kept[ledger.Place{Topic: topic, Partition: partition, Offset: offset}] = true
 		}
 	}
 	return kept
@@ -200,7 +203,7 @@ func (c *committer) stop() {
 }
 
 // checkCommits asks for the group's offsets: they may be ahead of what was promised, never behind.
-func checkCommits(ctx context.Context, t *testing.T, admin *kadm.Client, promised map[place]bool) {
+func checkCommits(ctx context.Context, t *testing.T, admin *kadm.Client, promised map[ledger.Place]bool) {
 	t.Helper()
 	var got kadm.OffsetResponses
 	harness.Eventually(t, time.Minute, "fetch the group's offsets", func() (err error) { // old connections died with the broker
@@ -208,14 +211,14 @@ func checkCommits(ctx context.Context, t *testing.T, admin *kadm.Client, promise
 		return err
 	})
 	for want := range promised {
-		if o, ok := got.Lookup(want.topic, want.partition); !ok || o.Err != nil || o.At < want.offset {
+		if o, ok := got.Lookup(want.Topic, want.Partition); !ok || o.Err != nil || o.At < want.Offset {
 			t.Errorf("group has offset %d (%v) after the restart, %v was acknowledged", o.At, o.Err, want)
 		}
 	}
 }
 
 // readAll reads topics from the start to the end, and checks that no offset is missing in between.
-func readAll(ctx context.Context, t *testing.T, broker *harness.Broker, admin *kadm.Client, topics ...string) map[place]string {
+func readAll(ctx context.Context, t *testing.T, broker *harness.Broker, admin *kadm.Client, topics ...string) map[ledger.Place]string {
 	t.Helper()
 	ends, err := admin.ListEndOffsets(ctx, topics...)
 	if err != nil {
@@ -224,33 +227,33 @@ func readAll(ctx context.Context, t *testing.T, broker *harness.Broker, admin *k
 	want := 0
 	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
 	client := broker.Client(kgo.ConsumeTopics(topics...), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	final := map[place]string{}
-	next := map[place]int64{}
+	final := map[ledger.Place]string{}
+	next := map[ledger.Place]int64{}
 	for len(final) < want {
 		fetches := client.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
 			t.Fatalf("read %d of %d records: %v", len(final), want, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			log := place{topic: r.Topic, partition: r.Partition}
+			log := ledger.Place{Topic: r.Topic, Partition: r.Partition}
 			if r.Offset != next[log] {
 				t.Errorf("%s/%d: offset %d follows %d", r.Topic, r.Partition, r.Offset, next[log]-1)
 			}
 			next[log] = r.Offset + 1
-			final[place{r.Topic, r.Partition, r.Offset}] = string(r.Value)
+			final[ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}] = string(r.Value)
 		})
 	}
 	return final
 }
 
 // checkOrder checks that an idempotent producer's records are in the order in which it sent them.
-func checkOrder(t *testing.T, final map[place]string) {
+func checkOrder(t *testing.T, final map[ledger.Place]string) {
 	t.Helper()
 	report := limited(t)
 	for partition := range int32(killPartitions) {
 		last := map[string]string{}
 		for offset := int64(0); ; offset++ {
-			value, ok := final[place{idempotentTopic, partition, offset}]
+			value, ok := final[ledger.Place{Topic: idempotentTopic, Partition: partition, Offset: offset}]
 			if !ok {
 				break
 			}

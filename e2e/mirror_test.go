@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/e2e/harness"
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 const (
@@ -79,7 +80,7 @@ type mirror struct {
 	// groups are consumer groups of orders: where each has stopped in partitions 0 to 2.
 	groups map[string]int64
 	// sent are the records of each partition of the source.
-	sent map[place][]*kgo.Record
+	sent map[ledger.Place][]*kgo.Record
 }
 
 func newMirror(t *testing.T) *mirror {
@@ -89,7 +90,7 @@ func newMirror(t *testing.T) *mirror {
 	settings := harness.Settings{"group.initial.rebalance.delay.ms": "0"}
 	m := &mirror{
 		t: t, ctx: ctx, source: harness.NewKafka(t, settings), target: harness.NewBroker(t, settings),
-		topics: map[string]map[string]string{}, sent: map[place][]*kgo.Record{},
+		topics: map[string]map[string]string{}, sent: map[ledger.Place][]*kgo.Record{},
 		groups: map[string]int64{},
 	}
 	m.sources, m.targets = kadm.NewClient(m.source.Client()), kadm.NewClient(m.target.Client())
@@ -139,7 +140,7 @@ func (m *mirror) produce(topic string, partitions ...int32) {
 	begun := time.Now().Truncate(time.Millisecond)
 	for i := range mirrorRound {
 		for _, partition := range partitions {
-			at := place{topic: topic, partition: partition}
+			at := ledger.Place{Topic: topic, Partition: partition}
 			n := len(m.sent[at])
 			r := &kgo.Record{
 				Topic: topic, Partition: partition, Timestamp: begun.Add(time.Duration(i) * time.Millisecond),
@@ -168,8 +169,8 @@ func (m *mirror) produce(topic string, partitions ...int32) {
 func (m *mirror) ends(topic string) map[int32]int64 {
 	ends := map[int32]int64{}
 	for at, log := range m.sent {
-		if at.topic == topic {
-			ends[at.partition] = int64(len(log))
+		if at.Topic == topic {
+			ends[at.Partition] = int64(len(log))
 		}
 	}
 	return ends
@@ -268,7 +269,7 @@ func (m *mirror) compare(topic string) {
 	ends := m.ends(topic)
 	got := m.readTo(ends, kgo.ConsumeTopics(primary+"."+topic))
 	for partition := range ends {
-		sent, found := m.sent[place{topic: topic, partition: partition}], got[partition]
+		sent, found := m.sent[ledger.Place{Topic: topic, Partition: partition}], got[partition]
 		if len(found) != len(sent) {
 			report("%s/%d: %d records, want %d", topic, partition, len(found), len(sent))
 		}
@@ -312,7 +313,7 @@ func (m *mirror) killUnderMirror() {
 // inOrder is how many of a partition's records have come without a gap before them. None may be made up.
 func (m *mirror) inOrder(topic string, partition int32, found []*kgo.Record) (next int) {
 	m.t.Helper()
-	sent := m.sent[place{topic: topic, partition: partition}]
+	sent := m.sent[ledger.Place{Topic: topic, Partition: partition}]
 	for _, r := range found {
 		number := string(r.Key)
 		if r.Key == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/e2e/harness"
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 // TestCleanStop ends the broker by SIGTERM while fetches are parked at it and records are on their way, several times.
@@ -33,12 +34,12 @@ func TestCleanStop(t *testing.T) {
 			parked.PollFetches(ctx).EachRecord(func(r *kgo.Record) { arrived <- string(r.Value) })
 		}
 	}()
-	books := newLedger()
+	books := ledger.New()
 	load := startLoad(ctx, t, broker, books)
 	for round := range rounds {
-		before := books.ackedCount()
+		before := acked(books)
 		harness.Eventually(t, time.Minute, "producers make progress", func() error {
-			if n := books.ackedCount() - before; n < acksBetweenKills {
+			if n := acked(books) - before; n < acksBetweenKills {
 				return fmt.Errorf("%d new acknowledgements", n)
 			}
 			return nil
@@ -64,6 +65,6 @@ func TestCleanStop(t *testing.T) {
 	}
 	load.finish(ctx, t)
 	final := readAll(ctx, t, broker, admin, idempotentTopic, connectLikeTopic)
-	books.compare(t, final, map[string]bool{idempotentTopic: true})
+	compareBooks(t, books, final, idempotentTopic)
 	checkOrder(t, final)
 }

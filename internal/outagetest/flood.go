@@ -10,6 +10,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 // produceVersion is that of the flood's requests.
@@ -58,7 +60,7 @@ func floodName(i int) string { return fmt.Sprintf("flood-%0*d", nameSize-len("fl
 // flooded notes that n answers never came.
 func (l *Load) flooded(n int, err error) {
 	if !l.o.Restarts {
-		l.books.fail("flood: %d answers never came: %v", n, err)
+		l.books.Fail("flood: %d answers never came: %v", n, err)
 	}
 }
 
@@ -81,7 +83,7 @@ func (l *Load) answer(conn net.Conn, name string) error {
 	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
 		return err
 	}
-	l.books.ack(place{Plain, p.Partition, p.BaseOffset}, name)
+	l.books.Ack(ledger.Place{Topic: Plain, Partition: p.Partition, Offset: p.BaseOffset}, name)
 	l.acked[1].Add(1)
 	return nil
 }

@@ -15,6 +15,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 const (
@@ -46,7 +48,7 @@ type Load struct {
 	t       testing.TB
 	address string
 	o       Options
-	books   *books
+	books   *ledger.Ledger
 
 	acked     [2]atomic.Int64 // idempotent, plain
 	read      atomic.Int64
@@ -64,7 +66,7 @@ func Start(t testing.TB, address string, o Options) *Load {
 	if o.ProduceTimeout == 0 {
 		o.ProduceTimeout = 10 * time.Second
 	}
-	l := &Load{t: t, address: address, o: o, books: newBooks()}
+	l := &Load{t: t, address: address, o: o, books: ledger.New()}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if _, err := kadm.NewClient(l.client()).CreateTopics(ctx, partitions, 1, nil, Idempotent, Plain); err != nil {
@@ -128,12 +130,12 @@ func (l *Load) send(ctx context.Context, client *kgo.Client, which int, value []
 	done := func(r *kgo.Record, err error) {
 		switch {
 		case err == nil:
-			l.books.ack(place{r.Topic, r.Partition, r.Offset}, name(r))
+			l.books.Ack(ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, name(r))
 			l.acked[which].Add(1)
 		case which == 1 && l.o.Restarts:
-			l.books.lose()
+			l.books.Lose()
 		default:
-			l.books.fail("produce %q to %s: %v", name(r), r.Topic, err)
+			l.books.Fail("produce %q to %s: %v", name(r), r.Topic, err)
 		}
 	}
 	// A producer whose buffer is full waits for nobody: it leaves the record out.
@@ -154,7 +156,7 @@ func (l *Load) consume(ctx context.Context, member *kgo.Client) {
 		fetches := member.PollRecords(ctx, 1000)
 		n := int64(0)
 		fetches.EachRecord(func(r *kgo.Record) {
-			l.books.see(place{r.Topic, r.Partition, r.Offset}, name(r))
+			l.books.See(ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}, name(r))
 			n++
 		})
 		l.read.Add(n)

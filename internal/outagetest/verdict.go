@@ -10,12 +10,14 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemill/tidemill/internal/ledger"
 )
 
 // CheckReadable makes sure that a consumer that comes now reads everything that is acknowledged by now.
 func (l *Load) CheckReadable(when string) {
 	l.t.Helper()
-	want := l.books.copyAcked()
+	want := l.books.Acked()
 	ctx, cancel := context.WithTimeout(l.t.Context(), patience)
 	defer cancel()
 	reader := l.client(kgo.ConsumeTopics(Idempotent, Plain), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
@@ -27,8 +29,8 @@ func (l *Load) CheckReadable(when string) {
 			return
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			at := place{r.Topic, r.Partition, r.Offset}
-			l.books.see(at, name(r))
+			at := ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}
+			l.books.See(at, name(r))
 			delete(want, at)
 		})
 	}
@@ -50,9 +52,7 @@ func (l *Load) Finish() {
 	l.flooding.Wait()
 	final := l.readAll(ctx)
 	Eventually(t, "the group to have read everything", func() error {
-		l.books.mu.Lock()
-		defer l.books.mu.Unlock()
-		if seen := len(l.books.mu.seen); seen < len(final) {
+		if _, seen, _ := l.books.Counts(); seen < len(final) {
 			return fmt.Errorf("%d of %d records", seen, len(final))
 		}
 		return nil
@@ -60,7 +60,7 @@ func (l *Load) Finish() {
 	l.stopConsuming()
 	l.consuming.Wait()
 	const shown = 20
-	errs := l.books.errors(final)
+	errs := l.books.Contradictions(final, Idempotent, Plain)
 	for i, err := range errs {
 		if i == shown {
 			t.Errorf("and %d more", len(errs)-shown)
@@ -68,11 +68,12 @@ func (l *Load) Finish() {
 		}
 		t.Error(err)
 	}
-	t.Logf("%d acknowledged, %d unknown, %d in the log, %d commits", l.Acked(), l.books.mu.unknown, len(final), l.committed.Load())
+	acked, _, unknown := l.books.Counts()
+	t.Logf("%d acknowledged, %d unknown, %d in the log, %d commits", acked, unknown, len(final), l.committed.Load())
 }
 
 // readAll reads both topics from the start to the end, and checks that no offset is missing in between.
-func (l *Load) readAll(ctx context.Context) map[place]string {
+func (l *Load) readAll(ctx context.Context) map[ledger.Place]string {
 	t := l.t
 	t.Helper()
 	admin := l.client()
@@ -86,19 +87,19 @@ func (l *Load) readAll(ctx context.Context) map[place]string {
 	want := 0
 	ends.Each(func(o kadm.ListedOffset) { want += int(o.Offset) })
 	reader := l.client(kgo.ConsumeTopics(Idempotent, Plain), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
-	final, next := map[place]string{}, map[place]int64{}
+	final, next := map[ledger.Place]string{}, map[ledger.Place]int64{}
 	for len(final) < want {
 		fetches := reader.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
 			t.Fatalf("read %d of %d records: %v", len(final), want, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			log := place{topic: r.Topic, partition: r.Partition}
+			log := ledger.Place{Topic: r.Topic, Partition: r.Partition}
 			if r.Offset != next[log] {
 				t.Errorf("%s/%d: offset %d follows %d", r.Topic, r.Partition, r.Offset, next[log]-1)
 			}
 			next[log] = r.Offset + 1
-			final[place{r.Topic, r.Partition, r.Offset}] = name(r)
+			final[ledger.Place{Topic: r.Topic, Partition: r.Partition, Offset: r.Offset}] = name(r)
 		})
 	}
 	return final
