@@ -37,7 +37,8 @@ type hedged struct {
 // succeeds sooner. Both must reach the same objects, by separate connections: a hung connection is what hedging is for.
 //
 // The two attempts of a Put carry identical bytes, so a conflict with the own sibling that was stored is success (W4).
-// A loser is cancelled and waited for, so that no argument is kept after return. List and Delete go to first alone.
+// A loser is cancelled and waited for, so that no argument is kept after return; what it had sent may still land, even after
+// the key was deleted, as with any Put whose outcome is unknown. List and Delete go to first alone.
 func Hedge(first, second Store, o HedgeOptions) Store {
 	o.DelayMin = cmp.Or(o.DelayMin, 80*time.Millisecond)
 	o.ConflictWait = cmp.Or(o.ConflictWait, 50*time.Millisecond)
