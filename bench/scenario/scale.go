@@ -164,10 +164,10 @@ func (e *Env) nothing(ctx context.Context, b *peer.Broker, etcd *peer.Etcd, clie
 			client.PollFetches(polling)
 		}
 	}()
-	select { // the checkpoint of the records before comes after a minute
+	select { // the checkpoint of the records before comes after a minute, and after another the last list of what it wrote
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(75 * time.Second):
+	case <-time.After(150 * time.Second):
 	}
 	before, err := etcd.Calls()
 	if err != nil {
