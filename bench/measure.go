@@ -58,6 +58,9 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 	rounds := flags.Int("rounds", 2, "of comparisons")
 	duration := flags.Duration("for", 3*time.Second, "how long each run of a comparison lasts")
 	minutes := flags.Float64("minutes", 1, "how long nothing is watched")
+	gb := flags.Float64("gb", 8, "GB that catchup reads; compaction gets the half")
+	replay := flags.Float64("replay", 220, "MB/s of replay's consumer; 0: as fast as it can")
+	soak := flags.Duration("soak", 30*time.Minute, "how long soak takes")
 	broker := flags.String("flags", "", "flags of the broker, separated by spaces")
 	binary := flags.String("broker", "", "the broker to measure; empty: built from this repository")
 	plots := flags.String("plots", "", "folder for plots; empty: none")
@@ -65,7 +68,11 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "Usage: bench run [flags] [scenario ...]")
 		for _, s := range scenario.All() {
-			fmt.Fprintf(flags.Output(), "  %-16s %s\n", s.Name, s.Help)
+			named := ""
+			if s.Named {
+				named = " (only by name)"
+			}
+			fmt.Fprintf(flags.Output(), "  %-16s %s%s\n", s.Name, s.Help, named)
 		}
 		flags.PrintDefaults()
 	}
@@ -81,6 +88,7 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 	defer func() { err = errors.Join(err, lab.Close()) }()
 	e := &scenario.Env{
 		Lab: lab, Rounds: *rounds, Duration: *duration, Minutes: *minutes, Flags: strings.Fields(*broker),
+		GB: *gb, ReplayMBps: *replay, Soak: *soak, Plots: *plots,
 		Log: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
 	}
 	var failed error
@@ -103,10 +111,15 @@ func runScenarios(ctx context.Context, args []string) (err error) {
 }
 
 func choose(names []string) ([]scenario.Scenario, error) {
-	if len(names) == 0 {
-		return scenario.All(), nil
-	}
 	var chosen []scenario.Scenario
+	if len(names) == 0 {
+		for _, s := range scenario.All() {
+			if !s.Named {
+				chosen = append(chosen, s)
+			}
+		}
+		return chosen, nil
+	}
 	for _, name := range names {
 		found := false
 		for _, s := range scenario.All() {

@@ -105,6 +105,9 @@ func runRaw(ctx context.Context, args []string) error {
 	recordBytes := flags.Int("record", 1000, "produce: bytes of a record's value")
 	rate := flags.Float64("rate", 0, "produce: requests per second, 0: as fast as answers allow")
 	requests := flags.Int("requests", 0, "produce: requests of each connection, instead of a time")
+	keyed := flags.Bool("keyed", false, "produce: records have keys, which come again after as many batches as may be in flight")
+	once := flags.Bool("once", false, "fetch: to the end, instead of a time")
+	most := flags.Float64("mbps", 0, "fetch: MB/s at most, 0: as fast as answers come")
 	maxBytes := flags.Int("max-bytes", 1<<20, "fetch: bytes of an answer")
 	_ = flags.Parse(args[1:]) // it exits on errors
 	var result rawdriver.Result
@@ -113,11 +116,12 @@ func runRaw(ctx context.Context, args []string) error {
 	case "produce":
 		result, err = rawdriver.Produce{
 			Addr: *addr, Topic: *topic, Partitions: *partitions, Conns: *conns, Depth: *depth, PartsPerRequest: *parts,
-			BatchBytes: *batch, RecordBytes: *recordBytes, Rate: *rate, For: *duration, Requests: *requests,
+			BatchBytes: *batch, RecordBytes: *recordBytes, Rate: *rate, For: *duration, Requests: *requests, Keyed: *keyed,
 		}.Run(ctx)
 	case "fetch":
 		result, err = rawdriver.Fetch{
 			Addr: *addr, Topic: *topic, Partitions: *partitions, Conns: *conns, MaxBytes: *maxBytes, For: *duration,
+			Once: *once, MBPerSecond: *most,
 		}.Run(ctx)
 	default:
 		err = fmt.Errorf("%q is neither produce nor fetch", args[0])

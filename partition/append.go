@@ -51,6 +51,8 @@ type Done = func(AppendResult, error)
 // pendingAppend is an append that waits for its slot. Pending appends are in offset order.
 type pendingAppend struct {
 	batch         ProducerBatch
+	size          int32
+	sum           uint64
 	producer      int64
 	producerEpoch int16
 	logAppendTime int64
@@ -110,7 +112,9 @@ func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, er
 		p.inflight++
 	}
 	l.end = x.LastOffset + 1
-	l.pushPendingLocked(pendingAppend{batch: x, producer: id, producerEpoch: b.ProducerEpoch(), logAppendTime: in.LogAppendTime, done: done})
+	l.pushPendingLocked(pendingAppend{
+		batch: x, size: int32(len(b)), sum: batchSum(b), producer: id, producerEpoch: b.ProducerEpoch(), logAppendTime: in.LogAppendTime, done: done,
+	})
 	l.set.metrics.appendBytes.Add(float64(len(b)))
 	return res, true, nil
 }
@@ -155,14 +159,17 @@ func (l *Log) pushPendingLocked(a pendingAppend) {
 	l.pending = append(l.pending, a)
 }
 
-// popPendingLocked moves appends below the high watermark to out, producers' windows with them.
-func (l *Log) popPendingLocked(out []outcome) []outcome {
+// popPendingLocked moves appends below the high watermark to out, producers' windows with them, counts them for the rolls, and returns
+// the sum of their hashes.
+func (l *Log) popPendingLocked(out []outcome) (_ []outcome, sum uint64) {
 	for l.pendingHead < len(l.pending) && l.pending[l.pendingHead].batch.LastOffset < l.hw {
 		a := &l.pending[l.pendingHead]
 		if p := l.producers[a.producer]; p != nil {
 			p.commit(a.producerEpoch, a.batch)
 			p.inflight--
 		}
+		sum += a.sum
+		l.rolls = appendRoll(l.rolls, l.policy, a.batch.base(), a.batch.LastOffset, l.timeOf(a.batch.MaxTimestamp), int64(a.size))
 		res := AppendResult{BaseOffset: a.batch.base(), LogAppendTime: a.logAppendTime, LogStart: l.logStart}
 		out = append(out, outcome{done: a.done, res: res})
 		*a = pendingAppend{}
@@ -172,7 +179,7 @@ func (l *Log) popPendingLocked(out []outcome) []outcome {
 		l.pending, l.pendingHead = l.pending[:0], 0
 	}
 	if len(l.duplicates) == 0 {
-		return out
+		return out, sum
 	}
 	kept := l.duplicates[:0]
 	for _, d := range l.duplicates {
@@ -184,7 +191,15 @@ func (l *Log) popPendingLocked(out []outcome) []outcome {
 	}
 	clear(l.duplicates[len(kept):])
 	l.duplicates = kept
-	return out
+	return out, sum
+}
+
+// timeOf returns a timestamp, or the present for records that have none: retention is by when they came, then.
+func (l *Log) timeOf(timestamp int64) int64 {
+	if timestamp < 0 {
+		return l.set.opts.Now().UnixMilli()
+	}
+	return timestamp
 }
 
 // outcome is a Done that is due, with its argument.

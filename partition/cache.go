@@ -6,37 +6,57 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/objectstore"
 )
 
-// pieceMax bounds one read from the store: large enough that the request costs less than the bytes, small enough for a fair budget.
-const pieceMax = 1 << 20
+const (
+	// pieceMax bounds one read from the store: large enough that the request costs less than the bytes, small enough for a fair budget.
+	pieceMax = 1 << 20
+	// aheadBlocks bounds how many blocks are read ahead of one reader.
+	aheadBlocks = 8
+	// aheadEarned is how many blocks that were read ahead must be used before one more is.
+	aheadEarned = 16
+)
 
-// blockKey names an exact range of an object: of a slot, or of a manifest object.
+// blockKey names an exact range of an object.
 type blockKey struct {
-	manifest bool
-	life     uint32
-	seq      int64
+	objectID
 	pos, len uint32
 }
 
-// A block is a range of an object in memory. Its fields are written once, before ready is closed.
+// A block is a range of an object in memory. Its fields are written once, before ready is closed. It is counted by reference: the cache
+// holds one, and so does everybody who acquired it.
 type block struct {
 	ready chan struct{}
-	// data is an immutable piece of a slot; whole tells that a chunk's checksum over it was right.
-	data  []byte
-	whole bool
+	// data is an immutable piece of a slot or segment, in memory that is used again; whole tells that a checksum over it was right.
+	data   []byte
+	memory *memory.Block
+	whole  bool
 	// fleeting blocks are given to those who wait and not kept.
 	fleeting bool
-	// extents is the decoded form of a page, in place of data.
+	// extents is the decoded form of an index, in place of data.
 	extents []Extent
 	err     error
+	refs    atomic.Int32
 
-	// size and element are guarded by the cache's mutex; element is nil while the block loads.
+	// size, element and ahead are guarded by the cache's mutex. element is nil while the block loads; ahead: it was read ahead of need
+	// and not asked for yet.
 	size    int64
 	element *list.Element
+	ahead   bool
+}
+
+// Release implements held.
+func (b *block) Release() {
+	if n := b.refs.Add(-1); n == 0 && b.memory != nil {
+		b.memory.Release()
+	} else if n < 0 {
+		panic("partition: block released twice")
+	}
 }
 
 // A loader fills a block. It runs without locks on a context that outlives the request that asked first.
@@ -46,32 +66,60 @@ type loader func(ctx context.Context, b *block) error
 // fails is not kept.
 type blockCache struct {
 	metrics *metrics
+	pool    *memory.Pool
 	budget  int64
 	timeout time.Duration
 	// slots bounds concurrent loads.
 	slots chan struct{}
 	loads sync.WaitGroup
+	// ahead is how many blocks are read ahead of a reader now: less when what was read ahead was dropped unused.
+	ahead atomic.Int32
 
 	mu     sync.Mutex
 	closed bool
 	blocks map[blockKey]*block
 	lru    list.List // of blockKey, most recent first
 	bytes  int64
+	earned int
 }
 
-func (c *blockCache) init(o Options, m *metrics) {
-	c.metrics, c.budget, c.timeout = m, o.CacheBytes, o.LoadTimeout
+func (c *blockCache) init(o Options, pool *memory.Pool, m *metrics) {
+	c.metrics, c.pool, c.budget, c.timeout = m, pool, o.CacheBytes, o.LoadTimeout
 	c.slots = make(chan struct{}, o.Loads)
 	c.blocks = map[blockKey]*block{}
+	c.ahead.Store(aheadBlocks)
 }
 
 var errCacheClosed = errors.New("closing")
 
-// start returns the block for key and makes sure that it is loaded or being loaded. ctx only lends its values: the load goes on when
-// ctx ends, because others may wait for it.
-func (c *blockCache) start(ctx context.Context, key blockKey, load loader) *block {
+// acquire returns the block for key and makes sure that it is loaded or being loaded. The caller releases it. ctx only lends its values:
+// the load goes on when ctx ends, because others may wait for it.
+func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	b := c.findLocked(ctx, key, load)
+	b.refs.Add(1)
+	if b.ahead {
+		b.ahead = false
+		if c.earned++; c.earned >= aheadEarned {
+			c.earned = 0
+			c.ahead.Store(min(c.ahead.Load()+1, aheadBlocks))
+		}
+	}
+	return b
+}
+
+// prefetch begins to load what will be asked for; early: perhaps, later.
+func (c *blockCache) prefetch(ctx context.Context, key blockKey, load loader, early bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.blocks[key] != nil
+	if b := c.findLocked(ctx, key, load); !known {
+		b.ahead = early
+	}
+}
+
+func (c *blockCache) findLocked(ctx context.Context, key blockKey, load loader) *block {
 	if b, ok := c.blocks[key]; ok {
 		c.metrics.cacheHits.Inc()
 		if b.element != nil {
@@ -81,6 +129,7 @@ func (c *blockCache) start(ctx context.Context, key blockKey, load loader) *bloc
 	}
 	c.metrics.cacheMisses.Inc()
 	b := &block{ready: make(chan struct{})}
+	b.refs.Store(1)
 	if c.closed {
 		b.err = errCacheClosed
 		close(b.ready)
@@ -105,9 +154,13 @@ func (c *blockCache) load(ctx context.Context, key blockKey, b *block, load load
 	defer close(b.ready)
 	if b.err != nil || b.fleeting {
 		delete(c.blocks, key)
+		b.Release()
 		return
 	}
-	b.size = int64(len(b.data)) + int64(len(b.extents))*extentLen
+	b.size = int64(len(b.extents)) * extentLen
+	if b.memory != nil {
+		b.size += int64(b.memory.Cap())
+	}
 	b.element = c.lru.PushFront(key)
 	c.bytes += b.size
 	for c.bytes > c.budget {
@@ -135,9 +188,14 @@ func (c *blockCache) dropLocked(key blockKey) {
 	if b == nil || b.element == nil {
 		return
 	}
+	if b.ahead { // memory is too short for what was read ahead
+		c.earned = 0
+		c.ahead.Store(c.ahead.Load() / 2)
+	}
 	c.lru.Remove(b.element)
 	c.bytes -= b.size
 	delete(c.blocks, key)
+	b.Release()
 }
 
 // drop forgets a block that turned out to be wrong.

@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
@@ -120,8 +120,9 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 }
 
-// Checkpoint writes the manifests of all logs that changed and raises trim behind the last slot that was committed when it began
-// (G1). After an error nothing is lost: the next one writes what this one did not.
+// Checkpoint rewrites what is in slots only into segments, writes the manifests of all logs that changed, and raises trim behind the
+// last slot that was committed when it began (G1). Slots below are deleted later. After an error nothing is lost: the next one writes
+// what this one did not.
 func (s *Set) Checkpoint(ctx context.Context) error {
 	if err := s.acquire(ctx); err != nil {
 		return err
@@ -161,15 +162,30 @@ func (s *Set) acquire(ctx context.Context) error {
 
 func (s *Set) release() { <-s.ckpt }
 
-// commit makes new manifests of logs durable and theirs.
+// commit moves what logs hold in slots to segments and makes new manifests of the logs durable and theirs. What is in slots still after
+// trouble with segments stays there; then nothing is trimmed.
 func (s *Set) commit(ctx context.Context, logs []*Log) error {
-	var live []*Log
+	logs = live(logs)
+	if err := s.rewrite(ctx, logs); err != nil {
+		return err
+	}
+	return s.commitHeads(ctx, logs)
+}
+
+// live returns the logs that were not deleted: records of the others need no manifest, and metadata would refuse one.
+func live(logs []*Log) []*Log {
+	var out []*Log
 	for _, l := range logs {
-		if !l.deleted() { // its records need no manifest, and metadata would refuse one
-			live = append(live, l)
+		if !l.deleted() {
+			out = append(out, l)
 		}
 	}
-	logs, err := s.settle(ctx, live)
+	return out
+}
+
+// commitHeads makes new manifests of the logs, as they are now, durable and theirs.
+func (s *Set) commitHeads(ctx context.Context, logs []*Log) error {
+	logs, err := s.settle(ctx, logs)
 	if err != nil {
 		return err
 	}
@@ -181,8 +197,17 @@ func (s *Set) commit(ctx context.Context, logs []*Log) error {
 }
 
 func (s *Set) commitSnapshots(ctx context.Context, snapshots []*snapshot) error {
-	if err := s.writeManifests(ctx, snapshots); err != nil {
+	objects, err := s.writeManifests(ctx, snapshots)
+	defer func() {
+		for _, o := range objects {
+			s.objects.abandon(o.id(), s.opts.Now())
+		}
+	}()
+	if err != nil {
 		return err
+	}
+	for _, x := range snapshots {
+		x.log.expectHead(x)
 	}
 	updates := make([]metadata.ManifestUpdate, 0, len(snapshots))
 	for _, x := range snapshots {
@@ -197,10 +222,22 @@ func (s *Set) commitSnapshots(ctx context.Context, snapshots []*snapshot) error 
 		}
 		return fmt.Errorf("commit %d manifests: %w", len(updates), err)
 	}
+	s.metrics.manifestCommits.Add(float64(len(updates)))
 	for _, x := range snapshots {
 		x.log.adopt(x)
 	}
 	return nil
+}
+
+// expectHead notes that metadata may name the snapshot's manifest from now on.
+func (l *Log) expectHead(x *snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.ended, ErrUnknownPartition) {
+		return // what it referred to is let go
+	}
+	l.heads = append(l.heads, x.head)
+	l.set.objects.retain(x.head)
 }
 
 func (l *Log) setUnsure() {
@@ -209,54 +246,30 @@ func (l *Log) setUnsure() {
 	l.mu.Unlock()
 }
 
-// writeManifests puts the snapshots' manifests into as few objects as they fit in and fills in their pointers.
-func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) error {
+// writeManifests puts the snapshots' manifests into as few objects as they fit in and fills in their pointers. It returns the objects
+// that were begun.
+func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) (all []*object, err error) {
 	var o *object
 	for i, x := range snapshots {
 		if o == nil {
 			o = s.newObject()
+			all = append(all, o)
 		}
 		if err := o.add(x); err != nil {
-			return err
+			return all, err
 		}
 		if len(o.body) < objectMax && i < len(snapshots)-1 {
 			continue
 		}
 		key, body := o.finish()
-		if err := s.put(ctx, key, body); err != nil {
-			return fmt.Errorf("put %s: %w", key, err)
+		if err := s.putBody(ctx, key, objectstore.Body{Pieces: [][]byte{body}, Size: int64(len(body)), CRC32C: crc32c.Sum(body)}); err != nil {
+			return all, fmt.Errorf("put %s: %w", key, err)
 		}
 		s.metrics.manifests.Add(float64(len(o.snapshots)))
 		s.metrics.manifestBytes.Add(float64(len(body)))
 		o = nil
 	}
-	return nil
-}
-
-// put writes an object whose key nobody else uses. An unknown outcome is settled by the same bytes under the same key; what is found
-// there must be them.
-func (s *Set) put(ctx context.Context, key string, body []byte) error {
-	var err error
-	for range putAttempts {
-		if err = s.putOnce(ctx, key, body); err == nil || ctx.Err() != nil || !errors.Is(err, objectstore.ErrAmbiguous) {
-			return err
-		}
-	}
-	return err
-}
-
-func (s *Set) putOnce(ctx context.Context, key string, body []byte) error {
-	ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
-	defer cancel()
-	err := s.opts.Store.Put(ctx, key, body)
-	if !errors.Is(err, objectstore.ErrConflict) {
-		return err
-	}
-	found, err := s.opts.Store.Get(ctx, key)
-	if err == nil && !bytes.Equal(found, body) {
-		return fmt.Errorf("%w: the key holds something else", ErrCorrupt)
-	}
-	return err
+	return all, nil
 }
 
 // settle reads the manifest heads of logs whose last commit had an unknown outcome. It returns the logs that are still ours: one that
@@ -318,7 +331,7 @@ func (s *Set) raiseTrim(ctx context.Context, upTo int64) error {
 		}
 		err = s.opts.Manifests.Trim(ctx, s.opts.Life, s.streamRev, upTo)
 		if err == nil {
-			s.due.trimmed.Store(upTo)
+			s.objects.doomSlots(s.life, s.due.trimmed.Swap(upTo), upTo, s.opts.Now())
 			return nil
 		}
 		s.streamRev = 0

@@ -5,44 +5,54 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
 	"github.com/tidemill/tidemill/wal"
 )
 
-// A chunkReader reads the chunk of one extent. Small chunks are one piece in memory; larger ones are read in pieces on demand.
+// A chunkReader reads the bytes of one extent. Small ones are one piece in memory; larger ones are read in pieces on demand. Whoever
+// made it releases it, or what it holds.
 type chunkReader struct {
 	set *Set
 	e   Extent
-	// object is the slot when that is in memory, and held by whoever made the reader. Else whole is the chunk's bytes if they are at hand.
+	// object is the slot when that is in memory. Else whole is the bytes if they are at hand.
 	object *wal.Object
 	whole  []byte
-	// trusted: the bytes are our own, or the chunk's checksum was right. Otherwise each batch is checked.
+	// trusted: the bytes are our own, or the extent's checksum was right. Otherwise each batch is checked.
 	trusted bool
+	// held is the memory of all that the reader gave away.
+	held []held
 }
 
-// prefetch begins to load what the extent needs first, unless that is in memory. It returns the block to wait for, or nil.
-func (s *Set) prefetch(ctx context.Context, e *Extent) *block {
-	if e.Life == s.life && s.tail.has(e.Seq) {
-		return nil
+func (r *chunkReader) release() {
+	for _, h := range r.held {
+		h.Release()
+	}
+	r.held = nil
+}
+
+// prefetch begins to load what the extent needs first, unless that is in memory.
+func (s *Set) prefetch(ctx context.Context, e *Extent, early bool) {
+	if e.Kind == KindSlot && e.Life == s.life && s.tail.has(e.Seq) {
+		return
 	}
 	key, load := s.pieceOf(e, 0)
-	return s.cache.start(ctx, key, load)
+	s.cache.prefetch(ctx, key, load, early)
 }
 
-// openChunk returns a reader of e's chunk. The caller releases its object if it has one.
+// openChunk returns a reader of e's bytes.
 func (s *Set) openChunk(ctx context.Context, e *Extent) (chunkReader, error) {
 	r := chunkReader{set: s, e: *e}
-	if e.Life == s.life {
+	if e.Kind == KindSlot && e.Life == s.life {
 		if object := s.tail.get(e.Seq); object != nil {
 			s.metrics.tailHits.Inc()
 			if size := object.Size(); int64(e.Pos)+int64(e.Len) > int64(size) {
 				object.Release()
 				return r, corruptf("chunk at %d+%d of slot %d with %d bytes", e.Pos, e.Len, e.Seq, size)
 			}
-			r.object, r.trusted = object, true
+			r.object, r.trusted, r.held = object, true, []held{object}
 			return r, nil
 		}
 	}
@@ -50,32 +60,39 @@ func (s *Set) openChunk(ctx context.Context, e *Extent) (chunkReader, error) {
 	if e.Len > pieceMax {
 		return r, nil
 	}
-	key, load := s.pieceOf(e, 0)
-	b := s.cache.start(ctx, key, load)
-	if err := b.wait(ctx); err != nil {
+	b, err := r.piece(ctx, 0)
+	if err != nil {
+		r.release()
 		return r, err
 	}
 	r.whole, r.trusted = b.data, b.whole
 	return r, nil
 }
 
-// pieceOf returns the key and the loader of the piece that holds byte pos of the chunk.
+// piece returns the piece that holds byte pos of the extent, and holds it.
+func (r *chunkReader) piece(ctx context.Context, pos uint32) (*block, error) {
+	key, load := r.set.pieceOf(&r.e, pos)
+	b := r.set.cache.acquire(ctx, key, load)
+	r.held = append(r.held, b)
+	return b, b.wait(ctx)
+}
+
+// pieceOf returns the key and the loader of the piece that holds byte pos of the extent.
 func (s *Set) pieceOf(e *Extent, pos uint32) (blockKey, loader) {
 	from := pos - pos%pieceMax
-	key := blockKey{life: e.Life, seq: e.Seq, pos: e.Pos + from, len: min(pieceMax, e.Len-from)}
+	key := blockKey{objectID: e.object(), pos: e.Pos + from, len: min(pieceMax, e.Len-from)}
 	crc, single := e.CRC, e.Len <= pieceMax
 	return key, func(ctx context.Context, b *block) error {
-		name := wal.SlotKey(s.lives.life(key.life), key.seq)
+		b.memory = s.pool.Get(int(key.len))
+		b.data = b.memory.Bytes()
 		for range 2 { // a flipped bit on the way is not damage
-			data, err := s.readAt(ctx, name, key)
-			if err != nil {
+			if err := s.readAt(ctx, s.keyOf(key.objectID), b.data, int64(key.pos)); err != nil {
 				return err
 			}
-			b.data = data
 			if !single {
 				return nil // each batch is checked when it is used
 			}
-			if b.whole = crc32.Checksum(data, castagnoli) == crc; b.whole {
+			if b.whole = crc32c.Sum(b.data) == crc; b.whole {
 				return nil
 			}
 		}
@@ -83,16 +100,6 @@ func (s *Set) pieceOf(e *Extent, pos uint32) (blockKey, loader) {
 		b.fleeting = true
 		return nil // batches whose own checksum is right are served: only the damaged offsets fail
 	}
-}
-
-func (s *Set) readAt(ctx context.Context, name string, key blockKey) ([]byte, error) {
-	data := make([]byte, key.len)
-	s.metrics.loads.Inc()
-	if err := s.opts.Store.ReadAt(ctx, name, data, int64(key.pos)); err != nil {
-		return nil, storeError(fmt.Errorf("read %s at %d+%d: %w", name, key.pos, key.len, err))
-	}
-	s.metrics.loadedBytes.Add(float64(len(data)))
-	return data, nil
 }
 
 // inMemory reports whether the whole chunk is at hand.
@@ -126,13 +133,12 @@ func (r *chunkReader) at(ctx context.Context, pos, n uint32) ([]byte, error) {
 	}
 	var joined []byte
 	for {
-		key, load := r.set.pieceOf(&r.e, pos)
-		b := r.set.cache.start(ctx, key, load)
+		b, err := r.piece(ctx, pos)
 		if next := pos - pos%pieceMax + pieceMax; joined == nil && next < r.e.Len && pos+n > next-pieceMax/4 {
 			key, load := r.set.pieceOf(&r.e, next)
-			r.set.cache.start(ctx, key, load)
+			r.set.cache.prefetch(ctx, key, load, false)
 		}
-		if err := b.wait(ctx); err != nil {
+		if err != nil {
 			return nil, err
 		}
 		rest := b.data[pos%pieceMax:]
@@ -174,7 +180,7 @@ func (r *chunkReader) walk(ctx context.Context, offset int64, fn func(b record.B
 		pos += size
 	}
 	if next != r.e.Last+1 {
-		return corruptf("chunk in slot %d ends at offset %d, want %d", r.e.Seq, next-1, r.e.Last)
+		return corruptf("%v %d ends at offset %d, want %d", r.e.Kind, r.e.Seq, next-1, r.e.Last)
 	}
 	return nil
 }
@@ -187,8 +193,9 @@ func (r *chunkReader) batch(ctx context.Context, pos uint32, base, offset int64)
 	}
 	b := record.Batch(header)
 	size, ok := batchSize(b)
-	if !ok || b.Magic() != 2 || b.BaseOffset() != base || b.LastOffsetDelta() < 0 || b.LastOffset() > r.e.Last || size > r.e.Len-pos {
-		return nil, corruptf("batch of %d bytes at %d in a chunk of slot %d: base offset %d, want %d", size, pos, r.e.Seq, b.BaseOffset(), base)
+	gap := b.BaseOffset() - base
+	if !ok || b.Magic() != 2 || gap < 0 || gap > 0 && !r.e.Sparse || b.LastOffsetDelta() < 0 || b.LastOffset() > r.e.Last || size > r.e.Len-pos {
+		return nil, corruptf("batch of %d bytes at %d in a chunk of %v %d: base offset %d, want %d", size, pos, r.e.Kind, r.e.Seq, b.BaseOffset(), base)
 	}
 	if b.LastOffset() < offset {
 		return b, nil
@@ -199,7 +206,7 @@ func (r *chunkReader) batch(ctx context.Context, pos uint32, base, offset int64)
 	if !r.trusted {
 		if err := record.CheckCRC(b); err != nil {
 			r.set.metrics.corruptions.Inc()
-			return nil, corruptf("batch at offset %d in slot %d: %w", base, r.e.Seq, err)
+			return nil, corruptf("batch at offset %d in %v %d: %w", b.BaseOffset(), r.e.Kind, r.e.Seq, err)
 		}
 	}
 	return b, nil
@@ -218,42 +225,54 @@ func (r *chunkReader) forget() {
 	}
 }
 
-// page returns the extents of a page, with lives numbered as in the Set.
-func (s *Set) page(ctx context.Context, id protocol.PartitionID, ref *PageRef) ([]Extent, error) {
-	key := blockKey{manifest: true, life: ref.Life, seq: ref.Seq, pos: ref.Pos, len: ref.Len}
-	want := *ref
-	b := s.cache.start(ctx, key, func(ctx context.Context, b *block) error {
-		extents, err := s.loadPage(ctx, id, key, &want)
-		b.extents = extents
-		return err
-	})
+// index returns the extents of a part, with lives numbered as in the Set.
+func (s *Set) index(ctx context.Context, id protocol.PartitionID, p *Part) ([]Extent, error) {
+	key, load := s.indexOf(id, p)
+	b := s.cache.acquire(ctx, key, load)
+	defer b.Release()
 	if err := b.wait(ctx); err != nil {
 		return nil, err
 	}
 	return b.extents, nil
 }
 
-func (s *Set) loadPage(ctx context.Context, id protocol.PartitionID, key blockKey, want *PageRef) ([]Extent, error) {
-	name := objectKey(s.lives.life(key.life), key.seq)
+func (s *Set) indexOf(id protocol.PartitionID, p *Part) (blockKey, loader) {
+	key, want := blockKey{objectID: p.object(), pos: p.Pos, len: p.Len}, *p
+	return key, func(ctx context.Context, b *block) (err error) {
+		b.extents, err = s.loadIndex(ctx, id, &want)
+		return err
+	}
+}
+
+func (s *Set) loadIndex(ctx context.Context, id protocol.PartitionID, p *Part) ([]Extent, error) {
+	name := s.keyOf(p.object())
+	data := make([]byte, p.Len)
 	var bad error
 	for range 2 {
-		data, err := s.readAt(ctx, name, key)
-		if err != nil {
+		if err := s.readAt(ctx, name, data, int64(p.Pos)); err != nil {
 			return nil, err
 		}
-		extents, lives, err := decodePage(data, id)
-		if err == nil && (crc32.Checksum(data, castagnoli) != want.CRC || extents[0].Base != want.Base || extents[len(extents)-1].Last != want.Last) {
-			err = corruptf("page of offsets %d-%d, want %d-%d", extents[0].Base, extents[len(extents)-1].Last, want.Base, want.Last)
-		}
+		x, err := p.decodeIndex(id, data)
 		if err == nil {
-			ids := s.lives.adopt(lives)
-			for i := range extents {
-				extents[i].Life = ids[extents[i].Life]
+			for i := range x.Extents {
+				x.Extents[i].Seq, x.Extents[i].Life = p.Seq, p.Life
 			}
-			return extents, nil
+			return x.Extents, nil
 		}
 		bad = err
 	}
 	s.metrics.corruptions.Inc()
-	return nil, fmt.Errorf("page of %v in %s at %d: %w", id, name, key.pos, bad)
+	return nil, fmt.Errorf("index of %v in %s at %d: %w", id, name, p.Pos, bad)
+}
+
+// decodeIndex decodes the index that p refers to and checks that it is that one.
+func (p *Part) decodeIndex(id protocol.PartitionID, data []byte) (Index, error) {
+	x, rest, err := DecodeIndex(data)
+	if err != nil {
+		return x, err
+	}
+	if again := x.part(p.Seq, p.Life, p.Pos, data); again != *p || len(rest) > 0 || x.Partition != id {
+		return x, corruptf("index of %v from %d to %d, want %v from %d to %d", x.Partition, again.Base, again.Last, id, p.Base, p.Last)
+	}
+	return x, nil
 }

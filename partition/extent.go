@@ -2,63 +2,86 @@ package partition
 
 import (
 	"encoding/binary"
-	"slices"
+	"math/bits"
 	"sort"
-	"sync"
 
-	"github.com/tidemill/tidemill/wal"
+	"github.com/tidemill/tidemill/protocol/record"
 )
 
-// An Extent says where a range of offsets lies: a chunk in a slot. It holds no pointer, so that a million of them cost the garbage
-// collector nothing.
+// An Extent says where a range of offsets lies: a chunk in a slot, or a block in a segment. It holds no pointer, so that a million of
+// them cost the garbage collector nothing.
 type Extent struct {
-	Base, Last   int64
+	// Base and Last are the offsets it covers. Those of a sparse one may be covered by no batch.
+	Base, Last int64
+	// MaxTimestamp is the largest timestamp of its records, in ms; the smallest possible if it holds none.
 	MaxTimestamp int64
-	// Seq is the slot's number in the log of the life that Life stands for. Life indexes a table that comes with the extent: that of
-	// the manifest or page in storage, that of the Set in memory.
+	// Sum is the sum of its batches' hashes: see batchSum.
+	Sum uint64
+	// Seq is the object's number in the log, or among the segments, of the life that Life stands for. Life indexes a table that comes
+	// with the extent: that of the manifest in storage, that of the Set in memory. The index of a segment stores neither.
 	Seq  int64
 	Life uint32
-	// Pos and Len locate the chunk in the slot object; CRC is its CRC32C.
+	// Pos and Len locate the bytes in the object; CRC is their CRC32C.
 	Pos, Len, CRC uint32
+	// Kind tells a slot from a segment. Manifests hold extents of slots only.
+	Kind ObjectKind
+	// Sparse: compaction may have removed batches, so those that are left need not follow each other.
+	Sparse bool
 }
 
-const extentLen = 48
+func (e *Extent) object() objectID { return objectID{e.Kind, e.Life, e.Seq} }
+
+const (
+	// extentLen is what an extent takes in a manifest, blockLen in the index of a segment, where object and life are known.
+	extentLen = 56
+	blockLen  = 44
+)
 
 func (e *Extent) put(b []byte) {
+	be := binary.BigEndian
+	e.putBlock(b)
+	be.PutUint64(b[blockLen:], uint64(e.Seq))
+	be.PutUint32(b[blockLen+8:], e.Life)
+}
+
+func getExtent(b []byte) Extent {
+	be := binary.BigEndian
+	e := getBlock(b)
+	e.Kind, e.Seq, e.Life = KindSlot, int64(be.Uint64(b[blockLen:])), be.Uint32(b[blockLen+8:])
+	return e
+}
+
+func (e *Extent) putBlock(b []byte) {
 	be := binary.BigEndian
 	be.PutUint64(b, uint64(e.Base))
 	be.PutUint64(b[8:], uint64(e.Last))
 	be.PutUint64(b[16:], uint64(e.MaxTimestamp))
-	be.PutUint64(b[24:], uint64(e.Seq))
-	be.PutUint32(b[32:], e.Life)
-	be.PutUint32(b[36:], e.Pos)
-	be.PutUint32(b[40:], e.Len)
-	be.PutUint32(b[44:], e.CRC)
+	be.PutUint64(b[24:], e.Sum)
+	be.PutUint32(b[32:], e.Pos)
+	be.PutUint32(b[36:], e.Len)
+	be.PutUint32(b[40:], e.CRC)
 }
 
-func getExtent(b []byte) Extent {
+func getBlock(b []byte) Extent {
 	be := binary.BigEndian
 	return Extent{
 		Base:         int64(be.Uint64(b)),
 		Last:         int64(be.Uint64(b[8:])),
 		MaxTimestamp: int64(be.Uint64(b[16:])),
-		Seq:          int64(be.Uint64(b[24:])),
-		Life:         be.Uint32(b[32:]),
-		Pos:          be.Uint32(b[36:]),
-		Len:          be.Uint32(b[40:]),
-		CRC:          be.Uint32(b[44:]),
+		Sum:          be.Uint64(b[24:]),
+		Pos:          be.Uint32(b[32:]),
+		Len:          be.Uint32(b[36:]),
+		CRC:          be.Uint32(b[40:]),
+		Kind:         KindSegment,
 	}
 }
 
 // checkExtents holds extents to a run of offsets without hole or overlap that begins at base and returns where it ends.
-func checkExtents(extents []Extent, base int64, lives int) (int64, error) {
+func checkExtents(extents []Extent, base int64) (int64, error) {
 	for i := range extents {
 		e := &extents[i]
 		if e.Base != base || e.Last < e.Base || e.Last == maxOffset || e.Seq < 0 || e.Len == 0 || e.Pos > maxObject-e.Len || e.Len > maxObject {
-			return 0, corruptf("extent %d-%d of slot %d at %d+%d, want one from %d", e.Base, e.Last, e.Seq, e.Pos, e.Len, base)
-		}
-		if int64(e.Life) >= int64(lives) {
-			return 0, corruptf("extent of life %d of %d", e.Life, lives)
+			return 0, corruptf("extent %d-%d of %v %d at %d+%d, want one from %d", e.Base, e.Last, e.Kind, e.Seq, e.Pos, e.Len, base)
 		}
 		base = e.Last + 1
 	}
@@ -70,136 +93,102 @@ func findExtent(extents []Extent, offset int64) int {
 	return sort.Search(len(extents), func(i int) bool { return extents[i].Last >= offset })
 }
 
-// A PageRef names an immutable run of extents in a manifest object.
-type PageRef struct {
-	// Base and Last are the offsets the page covers; MaxTimestamp and Bytes sum up its extents.
+// A Part is what a segment holds of one partition: a range of offsets whose extents are listed by an index in the segment.
+type Part struct {
+	// Base and Last are the offsets it covers; MaxTimestamp, Bytes and Sum sum up its extents.
 	Base, Last   int64
 	MaxTimestamp int64
 	Bytes        int64
-	// Seq is the manifest object's number among those of the life that Life stands for, see Extent.
+	Sum          uint64
+	// Seq is the segment's number among those of the life that Life stands for, see Extent.
 	Seq  int64
 	Life uint32
-	// Pos, Len and CRC locate and check the page's bytes.
+	// Pos, Len and CRC locate and check the index.
 	Pos, Len, CRC uint32
-	Count         uint32
+	// Count is the number of extents.
+	Count uint32
+	// Sparse: compaction has been here, see Extent.
+	Sparse bool
 }
 
-const pageRefLen = 60
+func (p *Part) object() objectID { return objectID{KindSegment, p.Life, p.Seq} }
 
-func (r *PageRef) put(b []byte) {
+const partLen = 72
+
+func (p *Part) put(b []byte) {
 	be := binary.BigEndian
-	be.PutUint64(b, uint64(r.Base))
-	be.PutUint64(b[8:], uint64(r.Last))
-	be.PutUint64(b[16:], uint64(r.MaxTimestamp))
-	be.PutUint64(b[24:], uint64(r.Bytes))
-	be.PutUint64(b[32:], uint64(r.Seq))
-	be.PutUint32(b[40:], r.Life)
-	be.PutUint32(b[44:], r.Pos)
-	be.PutUint32(b[48:], r.Len)
-	be.PutUint32(b[52:], r.CRC)
-	be.PutUint32(b[56:], r.Count)
+	be.PutUint64(b, uint64(p.Base))
+	be.PutUint64(b[8:], uint64(p.Last))
+	be.PutUint64(b[16:], uint64(p.MaxTimestamp))
+	be.PutUint64(b[24:], uint64(p.Bytes))
+	be.PutUint64(b[32:], p.Sum)
+	be.PutUint64(b[40:], uint64(p.Seq))
+	be.PutUint32(b[48:], p.Life)
+	be.PutUint32(b[52:], p.Pos)
+	be.PutUint32(b[56:], p.Len)
+	be.PutUint32(b[60:], p.CRC)
+	be.PutUint32(b[64:], p.Count)
+	be.PutUint32(b[68:], sparseFlag(p.Sparse))
 }
 
-func getPageRef(b []byte) PageRef {
+func getPart(b []byte) Part {
 	be := binary.BigEndian
-	return PageRef{
+	return Part{
 		Base:         int64(be.Uint64(b)),
 		Last:         int64(be.Uint64(b[8:])),
 		MaxTimestamp: int64(be.Uint64(b[16:])),
 		Bytes:        int64(be.Uint64(b[24:])),
-		Seq:          int64(be.Uint64(b[32:])),
-		Life:         be.Uint32(b[40:]),
-		Pos:          be.Uint32(b[44:]),
-		Len:          be.Uint32(b[48:]),
-		CRC:          be.Uint32(b[52:]),
-		Count:        be.Uint32(b[56:]),
+		Sum:          be.Uint64(b[32:]),
+		Seq:          int64(be.Uint64(b[40:])),
+		Life:         be.Uint32(b[48:]),
+		Pos:          be.Uint32(b[52:]),
+		Len:          be.Uint32(b[56:]),
+		CRC:          be.Uint32(b[60:]),
+		Count:        be.Uint32(b[64:]),
+		Sparse:       be.Uint32(b[68:]) != 0,
 	}
 }
 
-// checkPages does for page refs what checkExtents does for extents. The first one may begin anywhere.
-func checkPages(pages []PageRef, lives int) error {
-	for i := range pages {
-		r := &pages[i]
-		if i > 0 && r.Base != pages[i-1].Last+1 || r.Base < 0 || r.Last < r.Base || r.Last == maxOffset || r.Bytes < 0 || r.Seq < 0 {
-			return corruptf("page of offsets %d-%d in manifest object %d", r.Base, r.Last, r.Seq)
+// flagSparse is the one flag of parts and indexes.
+const flagSparse = 1
+
+func sparseFlag(sparse bool) uint32 {
+	if sparse {
+		return flagSparse
+	}
+	return 0
+}
+
+// checkParts does for parts what checkExtents does for extents. The first one may begin anywhere.
+func checkParts(parts []Part, lives int) error {
+	for i := range parts {
+		p := &parts[i]
+		if i > 0 && p.Base != parts[i-1].Last+1 || p.Base < 0 || p.Last < p.Base || p.Last == maxOffset || p.Bytes < 0 || p.Seq < 0 {
+			return corruptf("part of offsets %d-%d in segment %d", p.Base, p.Last, p.Seq)
 		}
-		if r.Count == 0 || r.Count > pageExtentsMax || r.Pos > maxObject-r.Len || r.Len > maxObject || int64(r.Life) >= int64(lives) {
-			return corruptf("page of %d extents at %d+%d of life %d of %d", r.Count, r.Pos, r.Len, r.Life, lives)
+		if p.Count == 0 || p.Pos > maxObject-p.Len || p.Len > maxObject || int64(p.Life) >= int64(lives) {
+			return corruptf("part of %d extents at %d+%d of life %d of %d", p.Count, p.Pos, p.Len, p.Life, lives)
 		}
 	}
 	return nil
 }
 
-func findPage(pages []PageRef, offset int64) int {
-	return sort.Search(len(pages), func(i int) bool { return pages[i].Last >= offset })
+func findPart(parts []Part, offset int64) int {
+	return sort.Search(len(parts), func(i int) bool { return parts[i].Last >= offset })
 }
 
-func sumUp(extents []Extent) (maxTimestamp, bytes int64) {
-	maxTimestamp = extents[0].MaxTimestamp
-	for i := range extents {
-		maxTimestamp = max(maxTimestamp, extents[i].MaxTimestamp)
-		bytes += int64(extents[i].Len)
-	}
-	return maxTimestamp, bytes
+// batchSum is one batch's share of the sums that every rewrite must conserve (reliability.md 7.1): a hash of its offsets and of its
+// checksum, which covers its records.
+func batchSum(b record.Batch) uint64 {
+	h := mix(uint64(b.BaseOffset()) ^ 0x9e3779b97f4a7c15)
+	h = mix(h + uint64(b.LastOffset()))
+	return mix(h ^ uint64(b.CRC()))
 }
 
-// lifeTable numbers lives, so that extents need no pointer. It only grows, by one for each life that still has data.
-type lifeTable struct {
-	mu    sync.RWMutex
-	ids   map[wal.Life]uint32
-	lives []wal.Life
-}
-
-func (t *lifeTable) id(l wal.Life) uint32 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if id, known := t.ids[l]; known {
-		return id
-	}
-	if t.ids == nil {
-		t.ids = map[wal.Life]uint32{}
-	}
-	id := uint32(len(t.lives))
-	t.ids[l] = id
-	t.lives = append(t.lives, l)
-	return id
-}
-
-func (t *lifeTable) life(id uint32) wal.Life {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	return t.lives[id]
-}
-
-// adopt returns the numbers that lives have here, by their index.
-func (t *lifeTable) adopt(lives []wal.Life) []uint32 {
-	ids := make([]uint32, len(lives))
-	for i, l := range lives {
-		ids[i] = t.id(l)
-	}
-	return ids
-}
-
-// localLives collects the lives that one stored region names and numbers them for it.
-type localLives struct {
-	table *lifeTable
-	lives []wal.Life
-	seen  []uint32
-}
-
-func (c *localLives) id(global uint32) uint32 {
-	if i := slices.Index(c.seen, global); i >= 0 {
-		return uint32(i)
-	}
-	c.seen = append(c.seen, global)
-	c.lives = append(c.lives, c.table.life(global))
-	return uint32(len(c.seen) - 1)
-}
-
-func (c *localLives) extents(in []Extent) []Extent {
-	out := slices.Clone(in)
-	for i := range out {
-		out[i].Life = c.id(out[i].Life)
-	}
-	return out
+// mix spreads each bit over all.
+func mix(x uint64) uint64 {
+	hi, lo := bits.Mul64(x^0xa0761d6478bd642f, 0xe7037ed1a0b428db)
+	x = hi ^ lo ^ x>>32
+	hi, lo = bits.Mul64(x^0x8ebc6af09c88c6e3, 0x589965cc75374cc3)
+	return hi ^ lo
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"hash/crc32"
 	"log/slog"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/faultstore"
@@ -115,7 +115,7 @@ func (n *node) cut() *wal.Slot {
 			object = append(object, e.Data...)
 		}
 		c.Len = uint32(len(object)) - c.Pos
-		c.CRC = crc32.Checksum(object[c.Pos:], castagnoli)
+		c.CRC = crc32c.Sum(object[c.Pos:])
 		s.Chunks = append(s.Chunks, c)
 	}
 	for _, c := range s.Chunks {
@@ -263,7 +263,7 @@ func producerBatch(id int64, epoch int16, seq int32, n int, ts int64) record.Bat
 	be.PutUint64(b[43:], uint64(id))
 	be.PutUint16(b[51:], uint16(epoch))
 	be.PutUint32(b[53:], uint32(seq))
-	be.PutUint32(b[17:], crc32.Checksum(b[21:], castagnoli))
+	be.PutUint32(b[17:], crc32c.Sum(b[21:]))
 	return b
 }
 

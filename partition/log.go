@@ -22,14 +22,27 @@ type Log struct {
 	dirty bool
 	// unsure: a commit of the manifest head failed, so its version must be read before the next one.
 	unsure bool
-	// logStart <= hw <= end. Extents and pages cover at least [logStart, hw) without holes.
+	// logStart <= hw <= end. Parts and the extents behind them cover at least [logStart, hw) without holes.
 	logStart, hw, end int64
-	// size is the bytes of all extents, those in pages included.
+	// size is the bytes of the parts and of the extents behind them.
 	size int64
-	// recent are the extents behind those in pages. They are appended at commit and cut by the holder of Set.ckpt.
+	// parts are what is in segments. The slice is replaced, never changed.
+	parts []Part
+	// recent are the extents in slots: those behind the parts, and before them those that are in memory still, from where they are
+	// read sooner. They are appended at commit and cut by the holder of Set.ckpt.
 	recent []Extent
-	// pages is replaced, never changed, by the holder of Set.ckpt.
-	pages           []PageRef
+	// rolls are the segments that users see; compactedTo is where compaction goes on (C3).
+	rolls       []Roll
+	compactedTo int64
+	aborted     []AbortedTxn
+	policy      *Policy
+	// rewriting: a merge or a compaction has parts of the log in hand.
+	rewriting bool
+	// retired are objects that the log needs no more, but its manifest in storage still does. heads are the manifest objects that may
+	// hold that manifest, the newest last.
+	retired, heads []objectID
+	// scans are the readers that go through old data, see readAhead.
+	scans           []scan
 	epochs          []Epoch
 	manifestVersion int64
 	producers       map[int64]*producer
@@ -74,8 +87,8 @@ func (l *Log) stateLocked() State {
 	return State{LogStart: l.logStart, HighWatermark: l.hw, LastStable: l.hw, EndOffset: l.end, LeaderEpoch: l.epoch}
 }
 
-// SizeBytes returns the bytes of the chunks that hold the committed batches from the log start on. A page of extents counts as a
-// whole until the log start has passed it.
+// SizeBytes returns the bytes of the batches that the log keeps, at or behind the log start and before it in the same part of a
+// segment.
 func (l *Log) SizeBytes() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,7 +124,7 @@ func (l *Log) commitLocked(c *wal.Chunk, seq int64, life uint32, work *commitWor
 	})
 	l.size += int64(c.Len)
 	l.hw = c.LastOffset + 1
-	work.outcomes = l.popPendingLocked(work.outcomes)
+	work.outcomes, l.recent[len(l.recent)-1].Sum = l.popPendingLocked(work.outcomes)
 	for _, x := range l.watches {
 		if x.w.add(int64(c.Len)) {
 			work.wake = append(work.wake, x.w)

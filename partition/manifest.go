@@ -3,9 +3,9 @@ package partition
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -17,26 +17,20 @@ const (
 	objectMagic      = "TIDEMFST"
 	objectHeaderLen  = 64
 	manifestMagic    = "TMMF"
-	manifestFixedLen = 96
-	pageMagic        = "TMPG"
-	pageFixedLen     = 40
-	manifestFormat   = 1
+	manifestFixedLen = 104
+	manifestFormat   = 2
 
 	lifeLen          = 20
 	epochLen         = 16
 	producerFixedLen = 20
 	producerBatchLen = 24
+	rollLen          = 32
+	abortedLen       = 24
 
 	// maxObject bounds positions in objects to what 32 bits hold with room for sums.
 	maxObject = 1 << 31
 	maxOffset = math.MaxInt64
-	// pageExtentsMin extents stay inline in the manifest before they become a page, so pages stay few: at most one per thousand
-	// extents, 60 bytes each. pageExtentsMax bounds the 48-byte extents that one lookup loads to 192 KiB.
-	pageExtentsMin = 1024
-	pageExtentsMax = 4096
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func corruptf(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrCorrupt}, args...)...)
@@ -49,13 +43,20 @@ type Manifest struct {
 	Version   int64
 	LogStart  int64
 	EndOffset int64
-	// Lives is the table that Epochs, Pages and Extents refer to by index.
+	// CompactedTo is the offset up to which compaction has been: what lies from there on is dirty (C3).
+	CompactedTo int64
+	// Lives is the table that Epochs, Parts and Extents refer to by index.
 	Lives     []wal.Life
 	Epochs    []Epoch
 	Producers []Producer
-	Pages     []PageRef
-	// Extents are the newest, behind the pages.
+	// Parts are the data in segments, in order.
+	Parts []Part
+	// Extents are what lies in slots still, behind the parts.
 	Extents []Extent
+	// Rolls are the segments that users of Kafka see, in order; the last one is active.
+	Rolls []Roll
+	// Aborted are the transactions that were aborted and have data in the log, by first offset (F6, C6).
+	Aborted []AbortedTxn
 	// CoordinatorOffset and Coordinator are the state of the coordinator that runs on the partition: its machine after all records
 	// below the offset, -1 when there is none.
 	CoordinatorOffset int64
@@ -87,9 +88,16 @@ type ProducerBatch struct {
 	MaxTimestamp   int64
 }
 
+// AbortedTxn is the range of offsets that an aborted transaction of a producer spans.
+type AbortedTxn struct {
+	ProducerID  int64
+	First, Last int64
+}
+
 // Encode returns the manifest's bytes, checksum included.
 func (m *Manifest) Encode() []byte {
-	size := manifestFixedLen + len(m.Lives)*lifeLen + len(m.Epochs)*epochLen + len(m.Pages)*pageRefLen + len(m.Extents)*extentLen + len(m.Coordinator) + 4
+	size := manifestFixedLen + len(m.Lives)*lifeLen + len(m.Epochs)*epochLen + len(m.Parts)*partLen + len(m.Extents)*extentLen +
+		len(m.Rolls)*rollLen + len(m.Aborted)*abortedLen + len(m.Coordinator) + 4
 	for i := range m.Producers {
 		size += producerFixedLen + len(m.Producers[i].Batches)*producerBatchLen
 	}
@@ -104,9 +112,12 @@ func (m *Manifest) Encode() []byte {
 	be.PutUint64(b[40:], uint64(m.LogStart))
 	be.PutUint64(b[48:], uint64(m.EndOffset))
 	be.PutUint64(b[56:], uint64(m.CoordinatorOffset))
-	for i, n := range []int{len(m.Lives), len(m.Epochs), len(m.Producers), len(m.Pages), len(m.Extents), len(m.Coordinator)} {
+	for i, n := range []int{
+		len(m.Lives), len(m.Epochs), len(m.Producers), len(m.Parts), len(m.Extents), len(m.Rolls), len(m.Aborted), len(m.Coordinator),
+	} {
 		be.PutUint32(b[64+4*i:], uint32(n))
 	}
+	be.PutUint64(b[96:], uint64(m.CompactedTo))
 	p := putLives(b[manifestFixedLen:], m.Lives)
 	for _, e := range m.Epochs {
 		be.PutUint32(p, uint32(e.Epoch))
@@ -117,13 +128,26 @@ func (m *Manifest) Encode() []byte {
 	for i := range m.Producers {
 		p = m.Producers[i].put(p)
 	}
-	for i := range m.Pages {
-		m.Pages[i].put(p)
-		p = p[pageRefLen:]
+	for i := range m.Parts {
+		m.Parts[i].put(p)
+		p = p[partLen:]
 	}
-	p = putExtents(p, m.Extents)
+	for i := range m.Extents {
+		m.Extents[i].put(p)
+		p = p[extentLen:]
+	}
+	for i := range m.Rolls {
+		m.Rolls[i].put(p)
+		p = p[rollLen:]
+	}
+	for _, a := range m.Aborted {
+		be.PutUint64(p, uint64(a.ProducerID))
+		be.PutUint64(p[8:], uint64(a.First))
+		be.PutUint64(p[16:], uint64(a.Last))
+		p = p[abortedLen:]
+	}
 	copy(p, m.Coordinator)
-	be.PutUint32(b[size-4:], crc32.Checksum(b[:size-4], castagnoli))
+	be.PutUint32(b[size-4:], crc32c.Sum(b[:size-4]))
 	return b
 }
 
@@ -155,31 +179,6 @@ func putLives(b []byte, lives []wal.Life) []byte {
 	return b
 }
 
-func putExtents(b []byte, extents []Extent) []byte {
-	for i := range extents {
-		extents[i].put(b)
-		b = b[extentLen:]
-	}
-	return b
-}
-
-// encodePage returns a page's bytes: its partition, the lives that its extents name, and the extents.
-func encodePage(id protocol.PartitionID, lives []wal.Life, extents []Extent) []byte {
-	be := binary.BigEndian
-	size := pageFixedLen + len(lives)*lifeLen + len(extents)*extentLen + 4
-	b := make([]byte, size)
-	copy(b, pageMagic)
-	be.PutUint16(b[4:], manifestFormat)
-	be.PutUint32(b[8:], uint32(size))
-	copy(b[12:28], id.Topic[:])
-	be.PutUint32(b[28:], uint32(id.Partition))
-	be.PutUint32(b[32:], uint32(len(lives)))
-	be.PutUint32(b[36:], uint32(len(extents)))
-	putExtents(putLives(b[pageFixedLen:], lives), extents)
-	be.PutUint32(b[size-4:], crc32.Checksum(b[:size-4], castagnoli))
-	return b
-}
-
 // encodeObjectHeader returns the first bytes of a manifest object, which make it known without metadata.
 func encodeObjectHeader(life wal.Life, seq int64, size int) []byte {
 	be := binary.BigEndian
@@ -189,17 +188,14 @@ func encodeObjectHeader(life wal.Life, seq int64, size int) []byte {
 	putLives(b[12:], []wal.Life{life})
 	be.PutUint64(b[32:], uint64(seq))
 	be.PutUint64(b[40:], uint64(size))
-	be.PutUint32(b[60:], crc32.Checksum(b[:60], castagnoli))
+	be.PutUint32(b[60:], crc32c.Sum(b[:60]))
 	return b
 }
-
-// objectKey names a manifest object: "manifest/<broker>/<incarnation>/<seq:020d>".
-func objectKey(l wal.Life, seq int64) string { return fmt.Sprintf("manifest/%s/%020d", l, seq) }
 
 // pointerTo names the manifest m that lies in an object at pos.
 func pointerTo(m *Manifest, key string, pos int64, encoded []byte) metadata.ManifestPointer {
 	return metadata.ManifestPointer{
 		Version: m.Version, Key: key, Pos: pos, Len: int32(len(encoded)),
-		CRC: crc32.Checksum(encoded, castagnoli), EndOffset: m.EndOffset,
+		CRC: crc32c.Sum(encoded), EndOffset: m.EndOffset,
 	}
 }

@@ -2,8 +2,8 @@ package partition
 
 import (
 	"encoding/binary"
-	"hash/crc32"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -12,10 +12,11 @@ import (
 // shares no memory with b.
 func DecodeManifest(b []byte) (*Manifest, error) {
 	be := binary.BigEndian
-	if err := checkPart(b, manifestMagic, manifestFixedLen); err != nil {
+	flags, err := checkRegion(b, manifestMagic, manifestFixedLen, manifestFormat)
+	if err != nil {
 		return nil, err
 	}
-	if be.Uint64(b[88:]) != 0 {
+	if flags != 0 {
 		return nil, corruptf("reserved bytes of a manifest are set")
 	}
 	m := &Manifest{
@@ -24,18 +25,23 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 		LogStart:          int64(be.Uint64(b[40:])),
 		EndOffset:         int64(be.Uint64(b[48:])),
 		CoordinatorOffset: int64(be.Uint64(b[56:])),
+		CompactedTo:       int64(be.Uint64(b[96:])),
 	}
-	var counts [6]uint64
+	var counts [8]uint64
 	for i := range counts {
 		counts[i] = uint64(be.Uint32(b[64+4*i:]))
 	}
-	p := part{b: b[manifestFixedLen : len(b)-4]}
+	p := fields{b: b[manifestFixedLen : len(b)-4]}
 	m.Lives = p.lives(counts[0])
 	m.Epochs = p.epochs(counts[1])
 	m.Producers = p.producers(counts[2])
-	m.Pages = decodeEach(&p, counts[3], pageRefLen, getPageRef)
+	m.Parts = decodeEach(&p, counts[3], partLen, getPart)
 	m.Extents = decodeEach(&p, counts[4], extentLen, getExtent)
-	if blob := p.take(counts[5], 1); len(blob) > 0 {
+	m.Rolls = decodeEach(&p, counts[5], rollLen, getRoll)
+	m.Aborted = decodeEach(&p, counts[6], abortedLen, func(b []byte) AbortedTxn {
+		return AbortedTxn{int64(be.Uint64(b)), int64(be.Uint64(b[8:])), int64(be.Uint64(b[16:]))}
+	})
+	if blob := p.take(counts[7], 1); len(blob) > 0 {
 		m.Coordinator = append([]byte(nil), blob...)
 	}
 	if p.short || len(p.b) != 0 {
@@ -66,27 +72,56 @@ func (m *Manifest) check() error {
 	if err := m.checkProducers(); err != nil {
 		return err
 	}
-	if err := checkPages(m.Pages, len(m.Lives)); err != nil {
+	if err := m.checkRolls(); err != nil {
+		return err
+	}
+	return m.checkData()
+}
+
+// checkData holds parts and extents to one run of offsets that covers the log.
+func (m *Manifest) checkData() error {
+	if err := checkParts(m.Parts, len(m.Lives)); err != nil {
 		return err
 	}
 	first := m.EndOffset
 	if len(m.Extents) > 0 {
 		first = m.Extents[0].Base
 	}
-	if len(m.Pages) > 0 {
-		if first != m.Pages[len(m.Pages)-1].Last+1 {
-			return corruptf("pages end at %d, extents begin at %d", m.Pages[len(m.Pages)-1].Last, first)
-		}
+	if len(m.Parts) > 0 && first != m.Parts[len(m.Parts)-1].Last+1 {
+		return corruptf("parts end at %d, extents begin at %d", m.Parts[len(m.Parts)-1].Last, first)
 	}
-	end, err := checkExtents(m.Extents, first, len(m.Lives))
+	end, err := checkExtents(m.Extents, first)
 	if err != nil {
 		return err
 	}
-	if len(m.Pages) > 0 {
-		first = m.Pages[0].Base
+	for i := range m.Extents {
+		if int64(m.Extents[i].Life) >= int64(len(m.Lives)) {
+			return corruptf("extent of life %d of %d", m.Extents[i].Life, len(m.Lives))
+		}
+	}
+	if len(m.Parts) > 0 {
+		first = m.Parts[0].Base
 	}
 	if first < 0 || first > m.LogStart || end != m.EndOffset {
 		return corruptf("extents cover %d to %d, want log start %d to end %d", first, end, m.LogStart, m.EndOffset)
+	}
+	return nil
+}
+
+// checkRolls holds rolls to ascending offsets of the log, the first of which covers the log start.
+func (m *Manifest) checkRolls() error {
+	if m.CompactedTo < 0 || m.CompactedTo > m.EndOffset {
+		return corruptf("compacted up to %d in a manifest that ends at %d", m.CompactedTo, m.EndOffset)
+	}
+	for i, r := range m.Rolls {
+		if r.Base < 0 || r.Base > m.EndOffset || r.Bytes < 0 || i > 0 && r.Base <= m.Rolls[i-1].Base || i == 0 && r.Base > m.LogStart {
+			return corruptf("roll of %d bytes at %d in a log of %d to %d", r.Bytes, r.Base, m.LogStart, m.EndOffset)
+		}
+	}
+	for i, a := range m.Aborted {
+		if a.First < 0 || a.Last < a.First || a.Last >= m.EndOffset || i > 0 && a.First < m.Aborted[i-1].First {
+			return corruptf("aborted transaction of offsets %d-%d", a.First, a.Last)
+		}
 	}
 	return nil
 }
@@ -108,58 +143,35 @@ func (m *Manifest) checkProducers() error {
 	return nil
 }
 
-// decodePage decodes and validates a page of partition id. The extents' lives index the returned table.
-func decodePage(b []byte, id protocol.PartitionID) ([]Extent, []wal.Life, error) {
-	be := binary.BigEndian
-	if err := checkPart(b, pageMagic, pageFixedLen); err != nil {
-		return nil, nil, err
-	}
-	if got := partitionAt(b[12:]); got != id {
-		return nil, nil, corruptf("page of partition %v, want %v", got, id)
-	}
-	p := part{b: b[pageFixedLen : len(b)-4]}
-	lives := p.lives(uint64(be.Uint32(b[32:])))
-	extents := decodeEach(&p, uint64(be.Uint32(b[36:])), extentLen, getExtent)
-	if p.short || len(p.b) != 0 || len(extents) == 0 || len(extents) > pageExtentsMax {
-		return nil, nil, corruptf("page of %d bytes with %d extents", len(b), len(extents))
-	}
-	if extents[0].Base < 0 {
-		return nil, nil, corruptf("page begins at offset %d", extents[0].Base)
-	}
-	if _, err := checkExtents(extents, extents[0].Base, len(lives)); err != nil {
-		return nil, nil, err
-	}
-	return extents, lives, nil
-}
-
-func checkPart(b []byte, magic string, fixed int) error {
+// checkRegion checks what manifests and indexes begin and end with, and returns their flags.
+func checkRegion(b []byte, magic string, fixed int, format uint16) (flags uint16, err error) {
 	be := binary.BigEndian
 	switch {
 	case len(b) < fixed+4:
-		return corruptf("%s part of %d bytes is shorter than its fixed fields", magic, len(b))
+		return 0, corruptf("%s of %d bytes is shorter than its fixed fields", magic, len(b))
 	case string(b[:4]) != magic:
-		return corruptf("magic is %q, want %q", b[:4], magic)
-	case be.Uint32(b[len(b)-4:]) != crc32.Checksum(b[:len(b)-4], castagnoli):
-		return corruptf("%s checksum mismatch", magic)
-	case be.Uint16(b[4:]) != manifestFormat || be.Uint16(b[6:]) != 0:
-		return corruptf("%s format is %d, want %d", magic, be.Uint32(b[4:]), manifestFormat)
+		return 0, corruptf("magic is %q, want %q", b[:4], magic)
+	case be.Uint32(b[len(b)-4:]) != crc32c.Sum(b[:len(b)-4]):
+		return 0, corruptf("%s checksum mismatch", magic)
+	case be.Uint16(b[4:]) != format:
+		return 0, corruptf("%s format is %d, want %d", magic, be.Uint16(b[4:]), format)
 	case uint64(be.Uint32(b[8:])) != uint64(len(b)):
-		return corruptf("%s of %d bytes says %d", magic, len(b), be.Uint32(b[8:]))
+		return 0, corruptf("%s of %d bytes says %d", magic, len(b), be.Uint32(b[8:]))
 	}
-	return nil
+	return be.Uint16(b[6:]), nil
 }
 
 func partitionAt(b []byte) protocol.PartitionID {
 	return protocol.PartitionID{Topic: protocol.TopicID(b[:16]), Partition: int32(binary.BigEndian.Uint32(b[16:]))}
 }
 
-// part consumes the variable fields of a manifest or page. Counts are held against the bytes that remain before anything is allocated.
-type part struct {
+// fields consumes the variable fields of a manifest or index. Counts are held against the bytes that remain before anything is allocated.
+type fields struct {
 	b     []byte
 	short bool
 }
 
-func (p *part) take(n, size uint64) []byte {
+func (p *fields) take(n, size uint64) []byte {
 	if p.short || n*size > uint64(len(p.b)) {
 		p.short = true
 		return nil
@@ -169,7 +181,7 @@ func (p *part) take(n, size uint64) []byte {
 	return b
 }
 
-func decodeEach[T any](p *part, n uint64, size int, get func([]byte) T) []T {
+func decodeEach[T any](p *fields, n uint64, size int, get func([]byte) T) []T {
 	b := p.take(n, uint64(size))
 	if len(b) == 0 {
 		return nil
@@ -181,21 +193,23 @@ func decodeEach[T any](p *part, n uint64, size int, get func([]byte) T) []T {
 	return out
 }
 
-func (p *part) lives(n uint64) []wal.Life {
-	return decodeEach(p, n, lifeLen, func(b []byte) wal.Life {
-		be := binary.BigEndian
-		return wal.Life{Broker: int32(be.Uint32(b)), Epoch: be.Uint64(b[4:]), Nonce: [8]byte(b[12:lifeLen])}
-	})
+func (p *fields) lives(n uint64) []wal.Life {
+	return decodeEach(p, n, lifeLen, lifeAt)
 }
 
-func (p *part) epochs(n uint64) []Epoch {
+func lifeAt(b []byte) wal.Life {
+	be := binary.BigEndian
+	return wal.Life{Broker: int32(be.Uint32(b)), Epoch: be.Uint64(b[4:]), Nonce: [8]byte(b[12:lifeLen])}
+}
+
+func (p *fields) epochs(n uint64) []Epoch {
 	return decodeEach(p, n, epochLen, func(b []byte) Epoch {
 		be := binary.BigEndian
 		return Epoch{Epoch: int32(be.Uint32(b)), Life: be.Uint32(b[4:]), Start: int64(be.Uint64(b[8:]))}
 	})
 }
 
-func (p *part) producers(n uint64) []Producer {
+func (p *fields) producers(n uint64) []Producer {
 	if p.short || n*producerFixedLen > uint64(len(p.b)) {
 		p.short = true
 		return nil

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
-	"hash/crc32"
 	"os"
 	"strings"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -20,7 +20,7 @@ import (
 func goldenManifest() *Manifest {
 	return &Manifest{
 		Partition: protocol.PartitionID{Topic: protocol.TopicID{0xaa, 15: 0xbb}, Partition: 3},
-		Version:   9, LogStart: 12, EndOffset: 40,
+		Version:   9, LogStart: 12, EndOffset: 40, CompactedTo: 30,
 		Lives: []wal.Life{
 			{Broker: 1, Epoch: 2, Nonce: [8]byte{1, 2, 3, 4, 5, 6, 7, 8}},
 			{Broker: 1, Epoch: 3, Nonce: [8]byte{8, 7, 6, 5, 4, 3, 2, 1}},
@@ -30,38 +30,54 @@ func goldenManifest() *Manifest {
 			{LastSeq: 4, Delta: 4, LastOffset: 34, MaxTimestamp: 1_600_000_000_000},
 			{LastSeq: 9, Delta: 4, LastOffset: 39, MaxTimestamp: 1_600_000_000_001},
 		}}},
-		Pages: []PageRef{{Base: 10, Last: 29, MaxTimestamp: 77, Bytes: 5000, Seq: 6, Life: 0, Pos: 64, Len: 1052, CRC: 0xdeadbeef, Count: 20}},
+		Parts: []Part{{
+			Base: 10, Last: 29, MaxTimestamp: 77, Bytes: 5000, Sum: 0x1122334455667788, Seq: 6, Life: 0, Pos: 5064, Len: 104, CRC: 0xdeadbeef,
+			Count: 1, Sparse: true,
+		}},
 		Extents: []Extent{
-			{Base: 30, Last: 34, MaxTimestamp: 1_600_000_000_000, Seq: 0, Life: 1, Pos: 512, Len: 100, CRC: 0x01020304},
-			{Base: 35, Last: 39, MaxTimestamp: 1_600_000_000_001, Seq: 1, Life: 1, Pos: 512, Len: 100, CRC: 0x05060708},
+			{Base: 30, Last: 34, MaxTimestamp: 1_600_000_000_000, Sum: 1, Seq: 0, Life: 1, Pos: 512, Len: 100, CRC: 0x01020304},
+			{Base: 35, Last: 39, MaxTimestamp: 1_600_000_000_001, Sum: 2, Seq: 1, Life: 1, Pos: 512, Len: 100, CRC: 0x05060708},
 		},
+		Rolls:   []Roll{{Base: 8, FirstTimestamp: 5, MaxTimestamp: 77, Bytes: 5000}, {Base: 30, FirstTimestamp: -1, MaxTimestamp: -1, Bytes: 200}},
+		Aborted: []AbortedTxn{{ProducerID: 1000, First: 31, Last: 33}},
 		CoordinatorOffset: 40, Coordinator: []byte("blob"),
 	}
 }
 
-func goldenPage() []byte {
-	return encodePage(goldenManifest().Partition, goldenManifest().Lives[:1], []Extent{
-		{Base: 10, Last: 19, MaxTimestamp: 7, Seq: 4, Pos: 512, Len: 300, CRC: 1},
-		{Base: 20, Last: 29, MaxTimestamp: 77, Seq: 5, Pos: 512, Len: 400, CRC: 2},
-	})
+func goldenIndex() []byte {
+	x := &Index{Partition: goldenManifest().Partition, Sparse: true, Extents: []Extent{
+		{Base: 10, Last: 19, MaxTimestamp: 7, Sum: 0x0102030405060708, Pos: 64, Len: 300, CRC: 1},
+		{Base: 20, Last: 29, MaxTimestamp: 77, Sum: 9, Pos: 364, Len: 400, CRC: 2},
+	}}
+	return x.Encode()
 }
 
-// TestGolden holds the formats to the dumps that docs/formats/manifest.md shows.
+func goldenSegmentHeader() []byte {
+	b := make([]byte, SegmentHeaderLen)
+	h := SegmentHeader{Life: goldenManifest().Lives[1], Seq: 6, Size: 912, IndexPos: 764, Parts: 1}
+	h.put(b)
+	return b
+}
+
+// TestGolden holds the formats to the dumps that docs/formats shows.
 func TestGolden(t *testing.T) {
-	doc, err := os.ReadFile("../docs/formats/manifest.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	dumps := map[string]string{}
-	for _, part := range strings.Split(string(doc), "```")[1:] {
-		if name, body, ok := strings.Cut(part, "\n"); ok && strings.HasPrefix(name, "hexdump-") {
-			dumps[name] = body
+	for _, file := range []string{"manifest.md", "segment.md"} {
+		doc, err := os.ReadFile("../docs/formats/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range strings.Split(string(doc), "```")[1:] {
+			if name, body, ok := strings.Cut(part, "\n"); ok && strings.HasPrefix(name, "hexdump-") {
+				dumps[name] = body
+			}
 		}
 	}
 	for name, b := range map[string][]byte{
 		"hexdump-header":   encodeObjectHeader(goldenManifest().Lives[1], 6, 1116),
 		"hexdump-manifest": goldenManifest().Encode(),
-		"hexdump-page":     goldenPage(),
+		"hexdump-segment":  goldenSegmentHeader(),
+		"hexdump-index":    goldenIndex(),
 	} {
 		if d := cmp.Diff(dumps[name], hex.Dump(b)); d != "" {
 			t.Errorf("%s is not what the document shows (-document +code):\n%s", name, d)
@@ -96,9 +112,15 @@ func TestManifestRefusesWhatReadersCouldNotTrust(t *testing.T) {
 		"end behind data":         func(m *Manifest) { m.EndOffset = 41 },
 		"hole between extents":    func(m *Manifest) { m.Extents[1].Base = 36 },
 		"overlap":                 func(m *Manifest) { m.Extents[1].Base = 34 },
-		"hole behind pages":       func(m *Manifest) { m.Pages[0].Last = 28 },
-		"page of unknown life":    func(m *Manifest) { m.Pages[0].Life = 2 },
-		"empty page":              func(m *Manifest) { m.Pages[0].Count = 0 },
+		"hole behind parts":       func(m *Manifest) { m.Parts[0].Last = 28 },
+		"part of unknown life":    func(m *Manifest) { m.Parts[0].Life = 2 },
+		"empty part":              func(m *Manifest) { m.Parts[0].Count = 0 },
+		"compacted behind end":    func(m *Manifest) { m.CompactedTo = 41 },
+		"roll behind end":         func(m *Manifest) { m.Rolls[1].Base = 41 },
+		"rolls out of order":      func(m *Manifest) { m.Rolls[1].Base = 8 },
+		"log start in no roll":    func(m *Manifest) { m.Rolls[0].Base = 13 },
+		"abort behind end":        func(m *Manifest) { m.Aborted[0].Last = 40 },
+		"abort backwards":         func(m *Manifest) { m.Aborted[0].Last = 30 },
 		"extent of unknown life":  func(m *Manifest) { m.Extents[0].Life = 2 },
 		"empty extent":            func(m *Manifest) { m.Extents[0].Len = 0 },
 		"extent beyond objects":   func(m *Manifest) { m.Extents[0].Pos = 1 << 31 },
@@ -130,10 +152,14 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 		decode func([]byte) error
 	}{
 		"manifest": {goldenManifest().Encode(), func(b []byte) error { _, err := DecodeManifest(b); return err }},
-		"page": {goldenPage(), func(b []byte) error {
-			_, _, err := decodePage(b, goldenManifest().Partition)
+		"index": {goldenIndex(), func(b []byte) error {
+			_, rest, err := DecodeIndex(b)
+			if err == nil && len(rest) > 0 {
+				return ErrCorrupt
+			}
 			return err
 		}},
+		"segment header": {goldenSegmentHeader(), func(b []byte) error { _, err := DecodeSegmentHeader(b); return err }},
 	} {
 		for i := range len(tc.b) * 8 {
 			b := bytes.Clone(tc.b)
@@ -147,9 +173,6 @@ func TestEveryFlippedBitIsFound(t *testing.T) {
 				t.Fatalf("%s: cut to %d bytes: %v", name, n, err)
 			}
 		}
-	}
-	if _, _, err := decodePage(goldenPage(), pid(0)); !errors.Is(err, ErrCorrupt) {
-		t.Errorf("page of another partition: %v", err)
 	}
 }
 
@@ -182,7 +205,7 @@ func seal(b []byte) []byte {
 	b = bytes.Clone(b)
 	if len(b) >= 16 {
 		binary.BigEndian.PutUint32(b[8:], uint32(len(b)))
-		binary.BigEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b[:len(b)-4], castagnoli))
+		binary.BigEndian.PutUint32(b[len(b)-4:], crc32c.Sum(b[:len(b)-4]))
 	}
 	return b
 }
@@ -206,21 +229,36 @@ func FuzzDecodeManifest(f *testing.F) {
 	})
 }
 
-func FuzzDecodePage(f *testing.F) {
-	f.Add(goldenPage())
-	f.Add([]byte(pageMagic))
+func FuzzDecodeIndex(f *testing.F) {
+	f.Add(goldenIndex())
+	f.Add([]byte(indexMagic))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		b = seal(b)
-		id := goldenManifest().Partition
-		extents, lives, err := decodePage(b, id)
+		x, rest, err := DecodeIndex(b)
 		if err != nil {
 			if !errors.Is(err, ErrCorrupt) {
 				t.Fatal(err)
 			}
 			return
 		}
-		if !bytes.Equal(encodePage(id, lives, extents), b) {
+		if !bytes.Equal(append(x.Encode(), rest...), b) {
 			t.Fatalf("%x changed", b)
+		}
+	})
+}
+
+func FuzzDecodeSegment(f *testing.F) {
+	f.Add(goldenSegmentHeader(), goldenIndex())
+	f.Fuzz(func(t *testing.T, header, indexes []byte) {
+		if len(header) >= SegmentHeaderLen {
+			binary.BigEndian.PutUint32(header[60:], crc32c.Sum(header[:60]))
+		}
+		h, err := DecodeSegmentHeader(header)
+		if err == nil {
+			_, err = DecodeIndexes(&h, indexes)
+		}
+		if err != nil && !errors.Is(err, ErrCorrupt) {
+			t.Fatal(err)
 		}
 	})
 }

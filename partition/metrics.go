@@ -13,8 +13,13 @@ type metrics struct {
 	loadedBytes, corruptions               prometheus.Counter
 	checkpoints, checkpointErrors          prometheus.Counter
 	manifests, manifestBytes               prometheus.Counter
+	manifestCommits                        prometheus.Counter
+	segments, segmentBytes, deleted        prometheus.Counter
+	merges, compactedBytes, cleanedBytes   prometheus.Counter
+	compactions, compactionErrors          prometheus.Counter
 	checkpointSeconds                      prometheus.Histogram
 	partitions, tailBytes, cacheBytes, lag prometheus.GaugeFunc
+	objects, waiting                       prometheus.GaugeFunc
 }
 
 func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
@@ -38,6 +43,15 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		checkpointErrors: counter("checkpoint_errors_total", "Checkpoints that failed."),
 		manifests:        counter("manifests_total", "Manifests written."),
 		manifestBytes:    counter("manifest_bytes_total", "Bytes of manifest objects written."),
+		manifestCommits:  counter("manifest_commits_total", "Manifest heads written to etcd."),
+		segments:         counter("segments_total", "Segments written."),
+		segmentBytes:     counter("segment_bytes_total", "Bytes of segments written."),
+		deleted:          counter("objects_deleted_total", "Objects deleted because nothing refers to them any more."),
+		merges:           counter("merges_total", "Runs of small parts of segments that were merged."),
+		compactions:      counter("compactions_total", "Rounds of compaction, of one partition each."),
+		compactionErrors: counter("compaction_errors_total", "Rounds of compaction that failed."),
+		compactedBytes:   counter("compacted_bytes_total", "Bytes of batches that compaction read to clean them."),
+		cleanedBytes:     counter("compaction_removed_bytes_total", "Bytes of batches that compaction removed."),
 		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "tidemill", Subsystem: "partition", Name: "checkpoint_seconds",
 			Help: "Duration of checkpoints.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 12),
@@ -52,6 +66,14 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		lag: gauge("trim_lag_slots", "Committed slots that a recovery would have to read.", func() float64 {
 			return float64(s.committed.Load() + 1 - s.due.trimmed.Load())
 		}),
+		objects: gauge("objects", "Objects in the bucket that this broker's partitions refer to.", func() float64 {
+			used, _ := s.objects.counts()
+			return float64(used)
+		}),
+		waiting: gauge("objects_waiting", "Objects, or runs of slots, that wait to be deleted.", func() float64 {
+			_, waiting := s.objects.counts()
+			return float64(waiting)
+		}),
 	}
 	if r == nil {
 		return m, nil
@@ -60,6 +82,8 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 	for _, c := range []prometheus.Collector{
 		m.appendBytes, m.duplicates, m.tailHits, m.tailMisses, m.cacheHits, m.cacheMisses, m.loads, m.loadedBytes, m.corruptions,
 		m.checkpoints, m.checkpointErrors, m.manifests, m.manifestBytes, m.checkpointSeconds, m.partitions, m.tailBytes, m.cacheBytes, m.lag,
+		m.manifestCommits, m.segments, m.segmentBytes, m.deleted, m.merges, m.compactions, m.compactionErrors, m.compactedBytes, m.cleanedBytes,
+		m.objects, m.waiting,
 	} {
 		errs = append(errs, r.Register(c))
 	}

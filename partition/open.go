@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -84,15 +84,24 @@ func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, erro
 			snapshots = append(snapshots, l.snapshot(0))
 		}
 	}
-	if err := s.writeManifests(ctx, snapshots); err != nil {
+	objects, err := s.writeManifests(ctx, snapshots)
+	if err != nil {
+		for _, o := range objects {
+			s.objects.abandon(o.id(), s.opts.Now())
+		}
 		return nil, fmt.Errorf("%w: %w", ErrStorage, err)
+	}
+	for _, o := range all {
+		o.log.refer()
 	}
 	pointers := make(map[*Log]*metadata.ManifestPointer, len(snapshots))
 	for _, x := range snapshots {
-		x.log.adopt(x)
+		x.log.expectHead(x)
+		x.log.manifestVersion = x.version
 		pointers[x.log] = &x.pointer
 	}
 	claims := make([]metadata.Claim, 0, len(all))
+	var dirty []*Log
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, o := range all {
@@ -105,16 +114,39 @@ func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, erro
 			c.History = append(c.History, metadata.EpochStart{Epoch: e.Epoch, Start: e.Start, Life: s.lives.life(e.Life)})
 		}
 		claims = append(claims, c)
+		if again := s.logs[l.id]; again != nil { // of an Open whose claims were not all accepted
+			again.mu.Lock()
+			again.letGoLocked()
+			again.mu.Unlock()
+		}
 		s.logs[l.id] = l
+		if len(l.recent) > 0 { // what lies in another life's slots is to be rewritten, though nothing is appended
+			l.dirty = true
+			dirty = append(dirty, l)
+		}
 	}
+	s.dirty.add(dirty, nil)
 	return claims, nil
+}
+
+// refer counts the references of a log that was opened.
+func (l *Log) refer() {
+	for i := range l.parts {
+		l.set.objects.retain(l.parts[i].object())
+	}
+	for i := range l.recent {
+		l.set.objects.retain(l.recent[i].object())
+	}
+	for _, head := range l.heads {
+		l.set.objects.retain(head)
+	}
 }
 
 // loadManifests builds each partition's log from its manifest, reading neighbours in an object together.
 func (s *Set) loadManifests(ctx context.Context, all []*opening) error {
 	var stored []*opening
 	for _, o := range all {
-		o.log = &Log{set: s, id: o.state.ID, epochs: s.historyOf(o.state)}
+		o.log = &Log{set: s, id: o.state.ID, epochs: s.historyOf(o.state), policy: s.opts.Policy(o.state.ID.Topic)}
 		if o.state.Manifest != nil {
 			stored = append(stored, o)
 		}
@@ -185,7 +217,7 @@ func wrapStore(err error, key string) error {
 // load fills the log from its manifest's bytes.
 func (o *opening) load(b []byte) error {
 	p := o.state.Manifest
-	if got := crc32.Checksum(b, castagnoli); got != p.CRC {
+	if got := crc32c.Sum(b); got != p.CRC {
 		return corruptf("manifest in %s at %d has checksum %08x, want %08x", p.Key, p.Pos, got, p.CRC)
 	}
 	m, err := DecodeManifest(b)
@@ -199,16 +231,19 @@ func (o *opening) load(b []byte) error {
 	for i := range m.Epochs {
 		m.Epochs[i].Life = ids[m.Epochs[i].Life]
 	}
-	for i := range m.Pages {
-		m.Pages[i].Life = ids[m.Pages[i].Life]
-		l.size += m.Pages[i].Bytes
+	for i := range m.Parts {
+		m.Parts[i].Life = ids[m.Parts[i].Life]
+		l.size += m.Parts[i].Bytes
 	}
 	for i := range m.Extents {
 		m.Extents[i].Life = ids[m.Extents[i].Life]
 		l.size += int64(m.Extents[i].Len)
 	}
 	l.logStart, l.hw, l.manifestVersion = m.LogStart, m.EndOffset, m.Version
-	l.pages, l.recent = m.Pages, m.Extents
+	l.parts, l.recent, l.rolls, l.compactedTo, l.aborted = m.Parts, m.Extents, m.Rolls, m.CompactedTo, m.Aborted
+	if kind, life, seq, ok := ParseObjectKey(p.Key); ok && kind == KindManifest {
+		l.heads = []objectID{{kind, o.log.set.lives.id(life), seq}}
+	}
 	l.epochs = trimEpochs(mergeEpochs(l.epochs, m.Epochs), m.LogStart)
 	l.loadProducers(m.Producers)
 	if m.CoordinatorOffset >= 0 {

@@ -3,11 +3,10 @@ package partition
 import (
 	"context"
 	"errors"
-	"hash/crc32"
 	"testing"
-	"time"
 	"unsafe"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore/faultstore"
 	"github.com/tidemill/tidemill/wal"
@@ -27,8 +26,8 @@ func TestReopenManySlots(t *testing.T) {
 			}
 		}
 	}
-	if len(l.pages) != 3 || len(l.recent) != 500 {
-		t.Errorf("%d pages and %d extents of %d slots", len(l.pages), len(l.recent), slots)
+	if len(l.parts) != 3 || len(l.unwritten().extents) != 500 {
+		t.Errorf("%d parts and %d extents of %d slots", len(l.parts), len(l.unwritten().extents), slots)
 	}
 	n = w.reopen(n.kill())
 	l = n.log(0)
@@ -42,61 +41,13 @@ func TestReopenManySlots(t *testing.T) {
 		t.Errorf("%d batches", len(got))
 	}
 	if ts, offset, err := l.OffsetsForTime(context.Background(), 1700); ts != 1700 || offset != 1700 || err != nil {
-		t.Errorf("time lookup in pages: (%d, %d), %v", ts, offset, err)
+		t.Errorf("time lookup in segments: (%d, %d), %v", ts, offset, err)
 	}
-	if _, err := l.DeleteRecords(context.Background(), 1600); err != nil || len(l.pages) != 2 {
-		t.Errorf("delete records: %v, %d pages", err, len(l.pages))
+	if _, err := l.DeleteRecords(context.Background(), 1600); err != nil || len(l.parts) != 2 {
+		t.Errorf("delete records: %v, %d parts", err, len(l.parts))
 	}
 	if got := n.world.reopen(n.kill()).log(0).offsets(t, 1600, 1<<20); len(got) != slots-1600 {
 		t.Errorf("%d batches from the log start on", len(got))
-	}
-}
-
-// millionSlots puts the manifest of a partition with a million one-batch slots into the world, without the slots.
-func millionSlots(t testing.TB, w *world) {
-	n := w.start()
-	l := n.create(0)
-	const slots = 1_000_000
-	var snap *snapshot
-	for seq := int64(0); seq < slots; seq += 1100 { // as checkpoints after about 1024 slots cut pages
-		for i := seq; i < min(seq+1100, slots); i++ {
-			l.recent = append(l.recent, Extent{Base: i, Last: i, MaxTimestamp: i, Seq: i, Life: n.set.life, Pos: 512, Len: 70})
-		}
-		l.hw = l.recent[len(l.recent)-1].Last + 1
-		l.end = l.hw
-		snap = l.snapshot(0)
-		o := n.set.newObject()
-		if err := o.add(snap); err != nil {
-			t.Fatal(err)
-		}
-		key, body := o.finish()
-		if err := w.mem.Put(context.Background(), key, body); err != nil {
-			t.Fatal(err)
-		}
-		l.adopt(snap)
-	}
-	w.meta.states[pid(0)].Manifest = &snap.pointer
-}
-
-func TestReopenAMillionSlots(t *testing.T) {
-	w := newWorld(t)
-	millionSlots(t, w)
-	if size := w.meta.states[pid(0)].Manifest.Len; size > 256<<10 {
-		t.Errorf("the manifest has %d bytes", size)
-	}
-	began := time.Now()
-	n := w.reopen(nil)
-	l := n.log(0)
-	if st := l.State(); st.HighWatermark != 1_000_000 || l.SizeBytes() != 70_000_000 {
-		t.Fatalf("state %+v, size %d", st, l.SizeBytes())
-	}
-	extents, err := n.set.page(context.Background(), l.id, &l.pages[findPage(l.pages, 512_345)])
-	if err != nil || extents[findExtent(extents, 512_345)].Seq != 512_345 {
-		t.Errorf("extent of offset 512345: %v", err)
-	}
-	t.Logf("reopened in %v", time.Since(began))
-	if loads := n.set.cache.size(); loads > 1<<20 {
-		t.Errorf("opening loaded %d bytes", loads)
 	}
 }
 
@@ -197,7 +148,7 @@ func TestClaimsIncludeTheTail(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, err := DecodeManifest(b)
-		if err != nil || crc32.Checksum(b, castagnoli) != c.Manifest.CRC || m.EndOffset != 1 || len(m.Extents) != 1 {
+		if err != nil || crc32c.Sum(b) != c.Manifest.CRC || m.EndOffset != 1 || len(m.Extents) != 1 {
 			t.Errorf("manifest %+v, %v", m, err)
 		}
 	}
@@ -215,7 +166,7 @@ func TestIdleLogIsSmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := w.reopen(n.kill()).log(0)
-	size := int(unsafe.Sizeof(*l)) + cap(l.recent)*extentLen + cap(l.pages)*pageRefLen + cap(l.epochs)*epochLen +
+	size := int(unsafe.Sizeof(*l)) + cap(l.recent)*extentLen + cap(l.parts)*partLen + cap(l.epochs)*epochLen +
 		cap(l.pending)*int(unsafe.Sizeof(pendingAppend{})) + len(l.producers)*(int(unsafe.Sizeof(producer{}))+8*16+48)
 	if size > 1000 {
 		t.Errorf("an idle log with one producer takes %d bytes, want at most 1000", size)

@@ -46,6 +46,9 @@ type Options struct {
 	// records below offset, all committed. ok is false for other partitions. It is called without locks. Optional.
 	Coordinator func(id protocol.PartitionID) (offset int64, blob []byte, ok bool)
 
+	// Policy returns what a topic's logs keep; it is asked when a log is made or opened, and must not block. Default DefaultPolicy.
+	Policy func(protocol.TopicID) *Policy
+
 	// TailBytes bounds the committed slots kept in memory, default 256 MiB.
 	TailBytes int64
 	// CacheBytes bounds old data kept in memory, default 128 MiB.
@@ -55,8 +58,9 @@ type Options struct {
 	// LoadTimeout bounds one request to the store, default 30 s.
 	LoadTimeout time.Duration
 
-	// CheckpointSlots, CheckpointBytes and CheckpointInterval say when manifests are written: after so many committed slots (default
-	// 1024), bytes of slots (default 256 MiB), or time since the last one if anything changed (default 1 min).
+	// CheckpointSlots, CheckpointBytes and CheckpointInterval say when segments and manifests are written: after so many committed
+	// slots (default 1024), bytes of slots (default half of TailBytes, at most 256 MiB: they are rewritten from memory), or time since
+	// the last one if anything changed (default 1 min).
 	CheckpointSlots    int64
 	CheckpointBytes    int64
 	CheckpointInterval time.Duration
@@ -77,11 +81,15 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.Loads, 32) // with GETs of 20-50 ms, about 1 GB/s of 1 MiB pieces
 	setDefault(&o.LoadTimeout, 30*time.Second)
 	setDefault(&o.CheckpointSlots, 1024)
-	setDefault(&o.CheckpointBytes, 256<<20)
+	setDefault(&o.CheckpointBytes, min(o.TailBytes/2, 256<<20))
 	setDefault(&o.CheckpointInterval, time.Minute)
 	setDefault(&o.ProducerExpiry, 24*time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Policy == nil {
+		policy := DefaultPolicy()
+		o.Policy = func(protocol.TopicID) *Policy { return &policy }
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

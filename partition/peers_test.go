@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// TestPeerAutoMQ1OffsetDeltaOverflow: extents, pages of them and partitions may span more offsets than an int32 counts; none
+// TestPeerAutoMQ1OffsetDeltaOverflow: extents, runs of them and partitions may span more offsets than an int32 counts; none
 // gets lost or moved where the index is written, read and searched.
 func TestPeerAutoMQ1OffsetDeltaOverflow(t *testing.T) {
 	const span = int64(1) << 40
 	w := newWorld(t)
 	n := w.start()
 	l := n.create(0)
-	for i := range int64(2000) { // more than a page; their slots are not needed
+	for i := range int64(2000) { // their slots are not needed
 		l.recent = append(l.recent, Extent{Base: i * span, Last: (i+1)*span - 1, MaxTimestamp: i, Seq: i, Life: n.set.life, Pos: 512, Len: 70})
 	}
-	l.end, l.hw = 2000*span, 2000*span
+	l.end, l.hw, l.rolls = 2000*span, 2000*span, []Roll{{Bytes: 1}}
 	snap := l.snapshot(0)
 	o := n.set.newObject()
 	if err := o.add(snap); err != nil {

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol/record"
-	"github.com/tidemill/tidemill/wal"
 )
 
 // Isolation is the isolation level of a read.
@@ -40,14 +40,16 @@ type ReadResult struct {
 	// State is the log at the moment the read was planned. It is also set next to an error, except ErrUnknownPartition.
 	State
 
-	held []*wal.Object
+	held []held
+	// next is the offset after the last batch, 0 if there is none.
+	next int64
 }
 
 // Release lets the memory of Batches be used again. A result that is never released costs that reuse and nothing else. It is called
 // once.
 func (r *ReadResult) Release() {
-	for _, o := range r.held {
-		o.Release()
+	for _, h := range r.held {
+		h.Release()
 	}
 	r.Batches, r.held = nil, nil
 }
@@ -59,26 +61,43 @@ const planMax = 256
 // when the first batch exceeds MaxBytes without AtLeastOne. Errors: ErrOffsetOutOfRange, ErrUnknownPartition, ErrStorage, ErrCorrupt
 // or that of ctx; one that concerns what lies behind the first batch shortens the result instead.
 func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
+	res, err := l.read(ctx, in, false)
+	if errors.Is(err, objectstore.ErrNotFound) { // what was planned with was rewritten meanwhile, and deleted
+		res, err = l.read(ctx, in, true)
+	}
+	if err != nil && !errors.Is(err, ErrUnknownPartition) && !errors.Is(err, ErrOffsetOutOfRange) {
+		return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
+	}
+	return res, err
+}
+
+// read reads; stored: from segments, also what is in slots in memory.
+func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, error) {
 	var buf [4]Extent
-	plan, pages, res, err := l.plan(in, buf[:0])
+	plan, parts, res, err := l.plan(in, stored, buf[:0])
 	if err != nil || in.Offset >= res.HighWatermark {
 		return res, err
 	}
-	if len(plan) == 0 {
-		if plan, err = l.planFromPages(ctx, in, pages); err != nil {
-			return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
+	var behind []Extent
+	if len(parts) > 0 {
+		if plan, behind, err = l.planFromParts(ctx, in, parts); err != nil {
+			return res, err
 		}
 	}
 	err = l.gather(ctx, in, plan, &res)
 	if err != nil && res.Bytes == 0 {
 		res.Release()
-		return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
+		return res, err
+	}
+	if len(parts) > 0 && res.Bytes > 0 {
+		l.readAhead(ctx, in.Offset, res.next, behind, parts[1:])
 	}
 	return res, nil
 }
 
-// plan appends the extents that the read may need to buf. When the offset lies in a page, it returns the pages in their place.
-func (l *Log) plan(in ReadInput, buf []Extent) ([]Extent, []PageRef, ReadResult, error) {
+// plan appends the extents that the read may need to buf. When they lie in segments, it returns the parts from the one that holds the
+// offset on in their place.
+func (l *Log) plan(in ReadInput, stored bool, buf []Extent) ([]Extent, []Part, ReadResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(l.ended, ErrUnknownPartition) {
@@ -88,18 +107,26 @@ func (l *Log) plan(in ReadInput, buf []Extent) ([]Extent, []PageRef, ReadResult,
 	if in.Offset < l.logStart || in.Offset > l.end {
 		return nil, nil, res, fmt.Errorf("%w: %d is not in %d-%d of %v", ErrOffsetOutOfRange, in.Offset, l.logStart, l.end, l.id)
 	}
-	if len(l.pages) > 0 && in.Offset <= l.pages[len(l.pages)-1].Last {
-		return nil, l.pages, res, nil
+	if n := len(l.parts); n > 0 && in.Offset <= l.parts[n-1].Last && (stored || !l.inTailLocked(in.Offset)) {
+		return nil, l.parts[findPart(l.parts, in.Offset):], res, nil
 	}
 	return appendPlan(buf, l.recent, in), nil, res, nil
 }
 
-func (l *Log) planFromPages(ctx context.Context, in ReadInput, pages []PageRef) ([]Extent, error) {
-	extents, err := l.set.page(ctx, l.id, &pages[findPage(pages, in.Offset)])
+// inTailLocked reports whether the record at offset is in a slot in memory.
+func (l *Log) inTailLocked(offset int64) bool {
+	i := findExtent(l.recent, offset)
+	return i < len(l.recent) && l.recent[i].Base <= offset && l.recent[i].Life == l.set.life && l.set.tail.has(l.recent[i].Seq)
+}
+
+// planFromParts returns the extents that the read may need of the first part, and those behind them.
+func (l *Log) planFromParts(ctx context.Context, in ReadInput, parts []Part) (plan, behind []Extent, err error) {
+	extents, err := l.set.index(ctx, l.id, &parts[0])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return appendPlan(nil, extents, in), nil
+	plan = appendPlan(nil, extents, in)
+	return plan, extents[findExtent(extents, in.Offset)+len(plan):], nil
 }
 
 // appendPlan appends the extents from in.Offset on until they fill in.MaxBytes. One that begins before the offset may contribute
@@ -123,7 +150,7 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 	res.Batches = make([][]byte, 0, len(plan))
 	if len(plan) > 1 {
 		for i := range plan {
-			l.set.prefetch(ctx, &plan[i])
+			l.set.prefetch(ctx, &plan[i], false)
 		}
 	}
 	for i := range plan {
@@ -131,15 +158,16 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 		if err != nil {
 			return err
 		}
-		if r.object != nil {
-			res.held = append(res.held, r.object)
-		}
+		full := false
 		if r.trusted && in.Offset <= r.e.Base && int(r.e.Len) <= in.MaxBytes-res.Bytes {
 			res.Batches = r.appendRange(res.Batches, 0, r.e.Len)
 			res.Bytes += int(r.e.Len)
-			continue
+			res.next = r.e.Last + 1
+		} else {
+			full, err = r.collect(ctx, in, res)
 		}
-		if full, err := r.collect(ctx, in, res); full || err != nil {
+		res.held = append(res.held, r.held...)
+		if full || err != nil {
 			return err
 		}
 	}
@@ -155,6 +183,7 @@ func (r *chunkReader) collect(ctx context.Context, in ReadInput, res *ReadResult
 			return false
 		}
 		res.Bytes += len(b)
+		res.next = b.LastOffset() + 1
 		if !r.inMemory() {
 			res.Batches = append(res.Batches, b)
 			return true

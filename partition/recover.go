@@ -128,13 +128,13 @@ func (s *Set) readSlot(ctx context.Context, life wal.Life, slot []tailChunk) ([]
 	return data, nil
 }
 
-// apply checks a chunk and lets its batches count for their producers.
+// apply checks a chunk and lets its batches count for their producers, the rolls and the extent.
 func (t tailChunk) apply(data []byte, now int64) error {
 	c := t.chunk
 	if err := c.Check(data); err != nil {
 		return fmt.Errorf("%w: slot %d: %w", ErrCorrupt, c.Seq, err)
 	}
-	next := c.BaseOffset
+	next, sum := c.BaseOffset, uint64(0)
 	for len(data) > 0 {
 		b, rest, err := record.Next(data)
 		if err != nil || b == nil || b.BaseOffset() != next {
@@ -143,11 +143,16 @@ func (t tailChunk) apply(data []byte, now int64) error {
 		if err := record.CheckCRC(b); err != nil {
 			return corruptf("batch at offset %d in slot %d: %w", next, c.Seq, err)
 		}
-		t.opening.log.replayProducer(b, now)
+		l := t.opening.log
+		l.replayProducer(b, now)
+		l.rolls = appendRoll(l.rolls, l.policy, next, b.LastOffset(), l.timeOf(b.MaxTimestamp()), int64(len(b)))
+		sum += batchSum(b)
 		next, data = b.LastOffset()+1, rest
 	}
 	if next != c.LastOffset+1 {
 		return corruptf("chunk in slot %d ends at %d, want %d", c.Seq, next-1, c.LastOffset)
 	}
+	recent := t.opening.log.recent
+	recent[findExtent(recent, c.BaseOffset)].Sum = sum
 	return nil
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -22,6 +24,12 @@ type Set struct {
 	life  uint32
 	tail  tailCache
 	cache blockCache
+	// objects are those that the logs need, and those that nobody needs any more.
+	objects objectTable
+	// pool lends memory for what is read from the store and laid out for it.
+	pool *memory.Pool
+	// segmentSeq numbers this life's segments.
+	segmentSeq atomic.Int64
 
 	mu   sync.RWMutex
 	logs map[protocol.PartitionID]*Log
@@ -43,10 +51,15 @@ type Set struct {
 	dirty dirtyList
 }
 
+// poolKept is how much memory that nobody uses is kept for the next read or rewrite.
+const poolKept = 16 << 20
+
 // NewSet returns an empty set. It starts nothing: see Run.
 func NewSet(o Options) (*Set, error) {
 	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, leaving: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
 	s.due.c = make(chan struct{}, 1)
+	s.pool = memory.NewPool(poolKept)
+	s.objects.init()
 	s.life = s.lives.id(o.Life)
 	s.committed.Store(-1)
 	m, err := newMetrics(s, o.Registerer)
@@ -55,7 +68,7 @@ func NewSet(o Options) (*Set, error) {
 	}
 	s.metrics = m
 	s.tail.init(s.opts.TailBytes)
-	s.cache.init(s.opts, m)
+	s.cache.init(s.opts, s.pool, m)
 	return s, nil
 }
 
@@ -77,7 +90,9 @@ func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	if l, ok := s.logs[id]; ok {
 		return l
 	}
-	l := &Log{set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}}
+	l := &Log{
+		set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}, policy: s.opts.Policy(id.Topic),
+	}
 	s.logs[id] = l
 	return l
 }
@@ -99,12 +114,28 @@ func (s *Set) Delete(id protocol.PartitionID) {
 	l.mu.Lock()
 	l.endLocked(ErrUnknownPartition, &work)
 	l.ended = ErrUnknownPartition
+	l.letGoLocked()
 	settled := l.settledLocked()
 	l.mu.Unlock()
 	if settled {
 		s.leave(id)
 	}
 	work.finish()
+}
+
+// letGoLocked drops every reference of a log that is gone; nothing of it may be read any more.
+func (l *Log) letGoLocked() {
+	gone := slices.Concat(l.retired, l.heads)
+	for i := range l.parts {
+		gone = append(gone, l.parts[i].object())
+	}
+	for i := range l.recent {
+		if l.recent[i].Life != l.set.life {
+			gone = append(gone, l.recent[i].object())
+		}
+	}
+	l.parts, l.recent, l.retired, l.heads, l.size = nil, nil, nil, nil, 0
+	l.set.objects.release(gone, l.set.opts.Now())
 }
 
 // leave forgets a deleted log that owes no answer any more.
@@ -199,6 +230,13 @@ func (s *Set) expireProducers() {
 		l.expireLocked(now)
 		l.mu.Unlock()
 	}
+}
+
+// SetPolicy changes what a topic's logs keep, from now on.
+func (l *Log) SetPolicy(p *Policy) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.policy = p
 }
 
 // Close writes the last checkpoint and waits for reads from the store. Call it when the writer is closed and before the stream is

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"fmt"
-	"hash/crc32"
 	"slices"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -18,15 +17,20 @@ type snapshot struct {
 	prevVersion int64
 	version     int64
 	logStart    int64
+	compactedTo int64
 	end         int64
-	// extents begin behind the pages; consumed is how many of the log's recent extents lie before them.
+	parts       []Part
+	// extents lie in slots, behind the parts.
 	extents     []Extent
-	consumed    int
-	pages       []PageRef
+	rolls       []Roll
+	aborted     []AbortedTxn
 	epochs      []Epoch
 	producers   []Producer
 	coordinator *coordinatorState
-	pointer     metadata.ManifestPointer
+	// retired is how many of the log's retired objects the manifest does without.
+	retired int
+	pointer metadata.ManifestPointer
+	head    objectID
 }
 
 // snapshot takes the log's committed state. A logStart above the present one is that of the manifest (M7).
@@ -40,12 +44,21 @@ func (l *Log) snapshot(logStart int64) *snapshot {
 		coordinator = l.coordinator
 	}
 	start := max(l.logStart, logStart)
-	page, first := findPage(l.pages, start), findExtent(l.recent, start)
+	part, first := findPart(l.parts, start), max(l.unwrittenLocked(), findExtent(l.recent, start))
 	return &snapshot{
 		log: l, prevVersion: l.manifestVersion, version: l.manifestVersion + 1, logStart: start, end: l.hw,
-		extents: slices.Clone(l.recent[first:]), consumed: first, pages: l.pages[page:len(l.pages):len(l.pages)],
-		epochs: trimEpochs(l.epochs, start), producers: l.producersLocked(), coordinator: coordinator,
+		compactedTo: l.compactedTo, parts: l.parts[part:len(l.parts):len(l.parts)], extents: slices.Clone(l.recent[first:]),
+		rolls: slices.Clone(l.rollsFromLocked(start)), aborted: l.aborted, epochs: trimEpochs(l.epochs, start),
+		producers: l.producersLocked(), coordinator: coordinator, retired: len(l.retired),
 	}
+}
+
+// rollsFromLocked returns the rolls from a log start on. When all are gone, a new one begins at the high watermark, as in Kafka.
+func (l *Log) rollsFromLocked(start int64) []Roll {
+	if start == l.hw && l.hw > 0 {
+		return []Roll{{Base: l.hw, FirstTimestamp: -1, MaxTimestamp: -1}}
+	}
+	return trimRolls(l.rolls, start)
 }
 
 // coordinatorNow asks the hook, without locks and before the log is looked at: so the log is never behind the coordinator.
@@ -75,21 +88,81 @@ func (l *Log) adopt(s *snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.manifestVersion, l.unsure = s.version, false
-	l.logStart, l.pages, l.coordinator = s.logStart, s.pages, s.coordinator
-	l.epochs = trimEpochs(l.epochs, s.logStart)
-	if s.consumed > 0 {
-		l.recent = slices.Clone(l.recent[s.consumed:])
+	l.coordinator = s.coordinator
+	if s.logStart > l.logStart {
+		l.rolls = slices.Clone(l.rollsFromLocked(s.logStart))
+		l.logStart, l.compactedTo = s.logStart, max(l.compactedTo, s.logStart)
 	}
+	l.epochs = trimEpochs(l.epochs, l.logStart)
+	later := len(l.retired)
+	l.replacePartsLocked(l.parts[findPart(l.parts, l.logStart):])
+	l.dropRecentLocked(findExtent(l.recent, l.logStart))
+	l.trimRecentLocked()
+	// What the log start has passed is in no manifest either, as the accepted one begins there.
+	gone := slices.Concat(l.retired[:s.retired], l.retired[later:])
+	l.retired = slices.Clone(l.retired[s.retired:later])
+	if n := len(l.heads); n > 1 {
+		gone = append(gone, l.heads[:n-1]...)
+		l.heads = slices.Clone(l.heads[n-1:])
+	}
+	l.set.objects.release(gone, l.set.opts.Now())
+}
+
+// replacePartsLocked lets the log refer to these parts. What it referred to before is retired: the manifest in storage still does.
+func (l *Log) replacePartsLocked(parts []Part) {
+	old := l.parts
+	head := 0
+	for head < min(len(old), len(parts)) && old[head] == parts[head] {
+		head++
+	}
+	tail := 0
+	for tail < min(len(old), len(parts))-head && old[len(old)-1-tail] == parts[len(parts)-1-tail] {
+		tail++
+	}
+	for i := head; i < len(parts)-tail; i++ {
+		l.set.objects.retain(parts[i].object())
+	}
+	for i := head; i < len(old)-tail; i++ {
+		l.retired = append(l.retired, old[i].object())
+	}
+	l.parts = parts
 	l.size = 0
-	for i := range l.pages {
-		l.size += l.pages[i].Bytes
+	for i := range parts {
+		l.size += parts[i].Bytes
 	}
-	for i := range l.recent {
-		l.size += int64(l.recent[i].Len)
+	for _, e := range l.recent[l.unwrittenLocked():] {
+		l.size += int64(e.Len)
 	}
 }
 
-// An object is a manifest object being filled: manifests and pages of many logs.
+// trimRecentLocked drops the extents that are in parts and not in memory any more.
+func (l *Log) trimRecentLocked() {
+	first := l.set.tail.firstSeq()
+	written, n := l.unwrittenLocked(), 0
+	for n < written && (l.recent[n].Life != l.set.life || l.recent[n].Seq < first) {
+		n++
+	}
+	l.dropRecentLocked(n)
+}
+
+// dropRecentLocked drops the first n recent extents.
+func (l *Log) dropRecentLocked(n int) {
+	if n == 0 {
+		return
+	}
+	written := l.unwrittenLocked()
+	for i := range n {
+		if e := &l.recent[i]; e.Life != l.set.life {
+			l.retired = append(l.retired, e.object())
+		}
+		if i >= written {
+			l.size -= int64(l.recent[i].Len)
+		}
+	}
+	l.recent = slices.Clone(l.recent[n:])
+}
+
+// An object is a manifest object being filled with the manifests of many logs.
 type object struct {
 	life      wal.Life
 	lifeID    uint32
@@ -102,29 +175,28 @@ type object struct {
 func (s *Set) newObject() *object {
 	o := &object{life: s.opts.Life, lifeID: s.life, lives: &s.lives, seq: s.objectSeq, body: make([]byte, objectHeaderLen)}
 	s.objectSeq++
+	s.objects.begin(o.id())
 	return o
 }
 
-// add cuts pages from the snapshot's extents if there are enough, and writes its manifest. It refuses to write what no reader would
-// accept: better a partition that is not trimmed than one that cannot be opened.
+// add writes the snapshot's manifest. It refuses to write what no reader would accept: better a partition that is not trimmed than one
+// that cannot be opened.
 func (o *object) add(s *snapshot) error {
-	for len(s.extents) >= pageExtentsMin {
-		n := min(len(s.extents), pageExtentsMax)
-		s.pages = append(s.pages, o.addPage(s.log, s.extents[:n]))
-		s.extents, s.consumed = s.extents[n:], s.consumed+n
-	}
 	local := localLives{table: o.lives}
 	m := &Manifest{
-		Partition: s.log.id, Version: s.version, LogStart: s.logStart, EndOffset: s.end,
-		Producers: s.producers, Pages: slices.Clone(s.pages), Epochs: slices.Clone(s.epochs), CoordinatorOffset: -1,
+		Partition: s.log.id, Version: s.version, LogStart: s.logStart, EndOffset: s.end, CompactedTo: min(s.compactedTo, s.end),
+		Producers: s.producers, Parts: slices.Clone(s.parts), Extents: s.extents, Rolls: s.rolls, Aborted: s.aborted,
+		Epochs: slices.Clone(s.epochs), CoordinatorOffset: -1,
 	}
 	for i := range m.Epochs {
 		m.Epochs[i].Life = local.id(m.Epochs[i].Life)
 	}
-	for i := range m.Pages {
-		m.Pages[i].Life = local.id(m.Pages[i].Life)
+	for i := range m.Parts {
+		m.Parts[i].Life = local.id(m.Parts[i].Life)
 	}
-	m.Extents = local.extents(s.extents)
+	for i := range m.Extents {
+		m.Extents[i].Life = local.id(m.Extents[i].Life)
+	}
 	m.Lives = local.lives
 	if s.coordinator != nil {
 		m.CoordinatorOffset, m.Coordinator = s.coordinator.offset, s.coordinator.blob
@@ -133,28 +205,17 @@ func (o *object) add(s *snapshot) error {
 		return fmt.Errorf("manifest of %v: %w", m.Partition, err)
 	}
 	encoded := m.Encode()
-	s.pointer = pointerTo(m, objectKey(o.life, o.seq), int64(len(o.body)), encoded)
+	s.pointer = pointerTo(m, ManifestKey(o.life, o.seq), int64(len(o.body)), encoded)
+	s.head = o.id()
 	o.body = append(o.body, encoded...)
 	o.snapshots = append(o.snapshots, s)
 	return nil
 }
 
-func (o *object) addPage(l *Log, extents []Extent) PageRef {
-	local := localLives{table: o.lives}
-	translated := local.extents(extents)
-	encoded := encodePage(l.id, local.lives, translated)
-	maxTimestamp, bytes := sumUp(extents)
-	ref := PageRef{
-		Base: extents[0].Base, Last: extents[len(extents)-1].Last, MaxTimestamp: maxTimestamp, Bytes: bytes,
-		Seq: o.seq, Life: o.lifeID, Pos: uint32(len(o.body)), Len: uint32(len(encoded)),
-		CRC: crc32.Checksum(encoded, castagnoli), Count: uint32(len(extents)),
-	}
-	o.body = append(o.body, encoded...)
-	return ref
-}
+func (o *object) id() objectID { return objectID{KindManifest, o.lifeID, o.seq} }
 
 // finish returns the object's key and bytes.
 func (o *object) finish() (string, []byte) {
 	copy(o.body, encodeObjectHeader(o.life, o.seq, len(o.body)))
-	return objectKey(o.life, o.seq), o.body
+	return ManifestKey(o.life, o.seq), o.body
 }

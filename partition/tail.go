@@ -52,6 +52,13 @@ func (t *tailCache) get(seq int64) *wal.Object {
 	return nil
 }
 
+// firstSeq returns the number of the oldest slot in the cache: all from it on are there.
+func (t *tailCache) firstSeq() int64 {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.first
+}
+
 // has reports whether a slot is in the cache.
 func (t *tailCache) has(seq int64) bool {
 	t.mu.RLock()

@@ -10,7 +10,7 @@ import (
 
 // view is a log's committed extents at one moment.
 type view struct {
-	pages           []PageRef
+	parts           []Part
 	recent          []Extent
 	logStart, limit int64
 }
@@ -22,7 +22,7 @@ func (l *Log) view() (view, error) {
 		return view{}, l.ended
 	}
 	// recent is only appended to in place, so its present elements may be read without the lock.
-	return view{pages: l.pages, recent: l.recent[:len(l.recent):len(l.recent)], logStart: l.logStart, limit: l.hw}, nil
+	return view{parts: l.parts, recent: l.recent[l.unwrittenLocked():len(l.recent):len(l.recent)], logStart: l.logStart, limit: l.hw}, nil
 }
 
 // each calls fn for the extents at or behind the log start with a timestamp of at least ts, in order, until fn returns false.
@@ -37,11 +37,11 @@ func (l *Log) each(ctx context.Context, v view, ts int64, fn func(*Extent) (bool
 		}
 		return true, nil
 	}
-	for i := range v.pages {
-		if p := &v.pages[i]; p.Last < v.logStart || p.MaxTimestamp < ts {
+	for i := range v.parts {
+		if p := &v.parts[i]; p.Last < v.logStart || p.MaxTimestamp < ts {
 			continue
 		}
-		extents, err := l.set.page(ctx, l.id, &v.pages[i])
+		extents, err := l.set.index(ctx, l.id, &v.parts[i])
 		if err != nil {
 			return err
 		}
@@ -107,12 +107,12 @@ func (l *Log) MaxTimestamp(ctx context.Context) (timestamp, offset int64, err er
 	return timestamp, offset, nil
 }
 
-// floor returns a timestamp that the largest one is not below: the largest of the extents and pages that lie wholly behind the log
+// floor returns a timestamp that the largest one is not below: the largest of the extents and parts that lie wholly behind the log
 // start. Without such, it is the smallest possible.
 func (v *view) floor() int64 {
 	floor := int64(minTimestamp)
-	for i := range v.pages {
-		if p := &v.pages[i]; p.Base >= v.logStart {
+	for i := range v.parts {
+		if p := &v.parts[i]; p.Base >= v.logStart {
 			floor = max(floor, p.MaxTimestamp)
 		}
 	}
@@ -131,9 +131,7 @@ func (l *Log) records(ctx context.Context, e *Extent, offset, ts int64, fn func(
 	if err != nil {
 		return err
 	}
-	if r.object != nil {
-		defer r.object.Release()
-	}
+	defer r.release()
 	var bad error
 	err = r.walk(ctx, offset, func(b record.Batch, _ uint32) bool {
 		if b.MaxTimestamp() < ts {

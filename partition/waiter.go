@@ -89,8 +89,10 @@ func (l *Log) bytesFromLocked(offset int64) int64 {
 	for i := len(l.recent) - 1; i >= 0 && l.recent[i].Last >= offset; i-- {
 		n += int64(l.recent[i].Len)
 	}
-	for i := len(l.pages) - 1; i >= 0 && l.pages[i].Last >= offset; i-- {
-		n += l.pages[i].Bytes
+	for i := len(l.parts) - 1; i >= 0 && l.parts[i].Last >= offset; i-- {
+		if len(l.recent) == 0 || l.parts[i].Base < l.recent[0].Base { // else it is counted
+			n += l.parts[i].Bytes
+		}
 	}
 	return n
 }

@@ -14,31 +14,6 @@ import (
 	"github.com/tidemill/tidemill/objectstore/memstore"
 )
 
-func TestJoinCRC(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 2))
-	data := make([]byte, 300<<10)
-	for i := range data {
-		data[i] = byte(rng.Uint32())
-	}
-	var j joinCRC
-	for i := range 300 {
-		n := rng.IntN(len(data))
-		cut := rng.IntN(n + 1)
-		switch i {
-		case 0:
-			n, cut = 0, 0
-		case 1:
-			cut = n
-		case 2:
-			cut = 0
-		}
-		got := j.join(crc32.Checksum(data[:cut], castagnoli), crc32.Checksum(data[cut:n], castagnoli), n-cut)
-		if want := crc32.Checksum(data[:n], castagnoli); got != want {
-			t.Fatalf("%d of %d bytes: joined checksum %08x, want %08x", cut, n, got, want)
-		}
-	}
-}
-
 // randomEntries returns entries over a few partitions: short and long, in blocks and not, with known checksums and not.
 // The caller has a reference to each block.
 func randomEntries(rng *rand.Rand, pool *memory.Pool) (entries []Entry, blocks []*memory.Block) {

@@ -3,6 +3,7 @@ package wal
 import (
 	"hash/crc32"
 
+	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/internal/memory"
 	"github.com/tidemill/tidemill/protocol"
 )
@@ -28,7 +29,7 @@ type slotEncoder struct {
 	order []int32
 	first []int32
 	// crc joins entries and chunks, tailCRC an entry's two parts: each meets the same length again and again.
-	crc, tailCRC joinCRC
+	crc, tailCRC crc32c.Joiner
 	memory       *memory.Pool
 }
 
@@ -66,7 +67,7 @@ func (e *slotEncoder) data(seq int64, entries []Entry) (object *Object, chunks [
 			data, own = cutOff(own, len(en.Data))
 			copy(data, en.Data)
 		}
-		c.CRC = e.crc.join(c.CRC, e.sum(en, data), len(data))
+		c.CRC = e.crc.Join(c.CRC, e.sum(en, data), len(data))
 		object.add(data)
 	}
 	directory := own
@@ -103,17 +104,17 @@ func cutOff(b []byte, n int) (head, rest []byte) { return b[:n], b[n:] }
 
 // sum returns the checksum of an entry, from what is known of it if it is long. data is the entry as it will be stored.
 func (e *slotEncoder) sum(en *Entry, data []byte) uint32 {
-	if en.TailLen < crcMin {
+	if en.TailLen < crc32c.JoinMin {
 		return crc32.Checksum(data, castagnoli)
 	}
-	return e.tailCRC.join(crc32.Checksum(data[:len(data)-en.TailLen], castagnoli), en.TailCRC, en.TailLen)
+	return e.tailCRC.Join(crc32.Checksum(data[:len(data)-en.TailLen], castagnoli), en.TailCRC, en.TailLen)
 }
 
 // crcOf returns the checksum of the whole object.
 func (e *slotEncoder) crcOf(head []byte, chunks []Chunk, directory []byte) uint32 {
 	crc := crc32.Checksum(head, castagnoli)
 	for i := range chunks {
-		crc = e.crc.join(crc, chunks[i].CRC, int(chunks[i].Len))
+		crc = e.crc.Join(crc, chunks[i].CRC, int(chunks[i].Len))
 	}
 	return crc32.Update(crc, castagnoli, directory)
 }

@@ -1,11 +1,10 @@
 package peer
 
 import (
-	"bufio"
 	"fmt"
-	"net/http"
-	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/bench/observe"
 )
 
 // Etcd is a real etcd in a process of its own, so that what a broker asks of it can be counted.
@@ -39,28 +38,29 @@ func (l *Lab) Etcd() (*Etcd, error) {
 
 // Calls returns how often each method of etcd's was called.
 func (e *Etcd) Calls() (map[string]int, error) {
-	resp, err := http.Get(e.metrics)
+	m, err := observe.Scrape(e.metrics)
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
 	calls := map[string]int{}
-	in := bufio.NewScanner(resp.Body)
-	for in.Scan() {
-		line, ok := strings.CutPrefix(in.Text(), "grpc_server_started_total{")
-		if !ok {
-			continue
+	for series, n := range m {
+		if labels, ok := strings.CutPrefix(series, "grpc_server_started_total{"); ok {
+			_, rest, _ := strings.Cut(labels, `grpc_method="`)
+			method, _, _ := strings.Cut(rest, `"`)
+			calls[method] += int(n)
 		}
-		_, rest, _ := strings.Cut(line, `grpc_method="`)
-		method, _, _ := strings.Cut(rest, `"`)
-		n, err := strconv.ParseFloat(line[strings.LastIndexByte(line, ' ')+1:], 64)
-		if err != nil {
-			return nil, fmt.Errorf("etcd's metrics: %s: %w", line, err)
-		}
-		calls[method] += int(n)
 	}
 	if len(calls) == 0 {
 		return nil, fmt.Errorf("etcd counts no calls at %s", e.metrics)
 	}
-	return calls, in.Err()
+	return calls, nil
+}
+
+// DBBytes is how large its database is on disk.
+func (e *Etcd) DBBytes() (float64, error) {
+	m, err := observe.Scrape(e.metrics)
+	if err != nil {
+		return 0, err
+	}
+	return m.Need("etcd_mvcc_db_total_size_in_bytes")
 }

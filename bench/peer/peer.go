@@ -76,6 +76,9 @@ type Broker struct {
 	Addr string
 	HTTP string // of metrics, where it has them
 	Sim  *Sim   // where its data is, if there
+	Dir  string // of its embedded etcd, and of its bucket where there is no Sim
+
+	argv, env []string // as it was started
 }
 
 // A Sim is an S3 simulator.
@@ -164,26 +167,16 @@ func (l *Lab) Tidemill(sim *Sim, core int, flags ...string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
+	b := &Broker{Addr: addr, HTTP: ops, Sim: sim, Dir: dir, env: []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench"}}
 	argv := append([]string{l.binary(), "--listen", addr, "--http", ops, "--data-dir", dir}, flags...)
 	if sim != nil {
 		argv = append(argv, "--bucket", "s3://bench?region=us-east-1&endpoint="+sim.Endpoint)
 	}
-	env := []string{"AWS_ACCESS_KEY_ID=bench", "AWS_SECRET_ACCESS_KEY=bench"}
-	p, err := l.start("broker", env, pinned(core, argv))
-	if err != nil {
+	b.argv = pinned(core, argv)
+	if b, err = l.Again(b); err != nil {
 		return nil, err
 	}
-	return &Broker{p, addr, ops, sim}, p.until(readyLimit, func() error {
-		resp, err := http.Get("http://" + ops + "/readyz")
-		if err != nil {
-			return err
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("readyz answers %s", resp.Status)
-		}
-		return nil
-	})
+	return b, b.Ready()
 }
 
 // Raw runs the raw driver in a process of its own and reads its result into out.

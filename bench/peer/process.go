@@ -69,6 +69,12 @@ func (p *Process) Stop() {
 	}
 }
 
+// Kill ends the process as a crash does.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // it may have ended
+	<-p.done
+}
+
 // until polls ready until it succeeds, the process ends or the time is over.
 func (p *Process) until(limit time.Duration, ready func() error) error {
 	deadline := time.After(limit)

@@ -15,14 +15,16 @@ import (
 	"github.com/tidemill/tidemill/protocol/record"
 )
 
-// Fetch describes a run of consumers. Each connection reads one partition from From to its end again and again, so that a
-// broker serves what it has in memory.
+// Fetch describes a run of consumers. Each connection reads one partition from its first offset to its end, again and again, so
+// that a broker serves what it has in memory; or once.
 type Fetch struct {
 	Addr, Topic string
 	Partitions  int
 	Conns       int
 	MaxBytes    int // of an answer
 	For         time.Duration
+	Once        bool    // to the end instead of a time
+	MBPerSecond float64 // at most, over all connections; 0: as fast as answers come
 }
 
 // Run fetches until the time is over.
@@ -48,7 +50,7 @@ func (f Fetch) Run(ctx context.Context) (Result, error) {
 	defer stop()
 	begun := time.Now()
 	for _, c := range consumers {
-		group.Go(func() error { return c.run(begun.Add(f.For)) })
+		group.Go(func() error { return c.run(begun) })
 	}
 	if err := group.Wait(); err != nil {
 		return Result{}, err
@@ -122,18 +124,17 @@ func (c *consumer) bounds() error {
 	return nil
 }
 
-func (c *consumer) run(until time.Time) error {
+func (c *consumer) run(begun time.Time) error {
 	r := bufio.NewReaderSize(c.nc, 256<<10)
 	var body, buf []byte
 	c.next = c.first
 	for correlation := uint32(0); ; correlation++ {
+		c.pace(begun)
 		sent := time.Now()
-		if sent.After(until) {
+		if !c.Once && sent.Sub(begun) > c.For {
 			return nil
 		}
-		binary.BigEndian.PutUint32(c.frame[8:], correlation)
-		binary.BigEndian.PutUint64(c.frame[c.offsetAt:], uint64(c.next))
-		_, err := c.nc.Write(c.frame)
+		_, err := c.nc.Write(c.ask(correlation, c.next))
 		if err == nil {
 			if body, buf, err = readFrame(r, buf, correlation); err == nil {
 				err = c.check(body)
@@ -144,9 +145,31 @@ func (c *consumer) run(until time.Time) error {
 		}
 		c.requests++
 		record1(c.latency, time.Since(sent))
-		if c.next >= c.end {
-			c.next = c.first
+		if c.next < c.end {
+			continue
 		}
+		if c.Once {
+			return nil
+		}
+		c.next = c.first
+	}
+}
+
+// ask returns the request for what lies from offset on.
+func (c *consumer) ask(correlation uint32, offset int64) []byte {
+	binary.BigEndian.PutUint32(c.frame[8:], correlation)
+	binary.BigEndian.PutUint64(c.frame[c.offsetAt:], uint64(offset))
+	return c.frame
+}
+
+// pace waits while the connection is ahead of its share of the rate.
+func (c *consumer) pace(begun time.Time) {
+	if c.MBPerSecond == 0 {
+		return
+	}
+	due := time.Duration(float64(c.bytes) * float64(c.Conns) / (c.MBPerSecond * 1e6) * float64(time.Second))
+	if wait := time.Until(begun.Add(due)); wait > 0 {
+		<-time.After(wait)
 	}
 }
 

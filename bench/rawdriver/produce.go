@@ -29,6 +29,9 @@ type Produce struct {
 	BatchBytes      int
 	RecordBytes     int
 	Batch           record.Batch // sent instead of one made of BatchBytes and RecordBytes
+	// Keyed gives each place in a connection's window a batch of its own whose records have keys, all different: so the keys of
+	// a connection's partitions come again after Depth batches.
+	Keyed bool
 
 	Rate     float64       // requests per second over all connections; 0: as fast as answers allow
 	For      time.Duration // how long to send, unless Requests is set
@@ -43,6 +46,9 @@ func (p Produce) Run(ctx context.Context) (Result, error) {
 	batch := p.Batch
 	if batch == nil {
 		batch = Batch(p.BatchBytes, p.RecordBytes)
+	}
+	if p.Keyed {
+		batch = KeyedBatch(p.BatchBytes, p.RecordBytes, 0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	producers := make([]*producer, p.Conns)
@@ -117,6 +123,23 @@ func newProducer(p Produce, i int, nc net.Conn, batch record.Batch) *producer {
 		owned: p.Partitions >= p.Conns*p.PartsPerRequest,
 	}
 	pr.moved.L = &pr.mu
+	frame := p.request(i, batch)
+	pr.size = len(frame)
+	for place := range p.Depth {
+		if p.Keyed {
+			frame = p.request(i, KeyedBatch(p.BatchBytes, p.RecordBytes, (i*p.Depth+place)*int(pr.count)))
+		}
+		pr.frames = append(pr.frames, frame...)
+	}
+	if p.Rate > 0 {
+		pr.every = time.Duration(float64(time.Second) * float64(p.Conns) / p.Rate)
+		pr.phase = pr.every * time.Duration(i) / time.Duration(p.Conns)
+	}
+	return pr
+}
+
+// request is the frame that connection i sends.
+func (p Produce) request(i int, batch record.Batch) []byte {
 	req := kmsg.NewPtrProduceRequest()
 	req.Version, req.Acks, req.TimeoutMillis = produceVersion, -1, 60_000
 	t := kmsg.NewProduceRequestTopic()
@@ -127,16 +150,7 @@ func newProducer(p Produce, i int, nc net.Conn, batch record.Batch) *producer {
 		t.Partitions = append(t.Partitions, part)
 	}
 	req.Topics = append(req.Topics, t)
-	frame := kmsg.NewRequestFormatter(kmsg.FormatterClientID("raw")).AppendRequest(nil, req, 0)
-	pr.size = len(frame)
-	for range p.Depth {
-		pr.frames = append(pr.frames, frame...)
-	}
-	if p.Rate > 0 {
-		pr.every = time.Duration(float64(time.Second) * float64(p.Conns) / p.Rate)
-		pr.phase = pr.every * time.Duration(i) / time.Duration(p.Conns)
-	}
-	return pr
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("raw")).AppendRequest(nil, req, 0)
 }
 
 // send writes frames while the window is open.

@@ -56,14 +56,23 @@ func newHistogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, 120_000
 
 // Batch makes a valid batch of records of recordBytes bytes of value that is at most about size bytes long.
 func Batch(size, recordBytes int) record.Batch {
+	return batchOf(size, recordBytes, func(int) []byte { return nil })
+}
+
+// KeyedBatch is a Batch whose records have the keys from first on. Keys have one length, and so have batches of one size.
+func KeyedBatch(size, recordBytes, first int) record.Batch {
+	return batchOf(size, recordBytes, func(i int) []byte { return fmt.Appendf(nil, "key-%012d", first+i) })
+}
+
+func batchOf(size, recordBytes int, key func(i int) []byte) record.Batch {
 	var build record.Builder
 	value := make([]byte, recordBytes)
 	for i := range value { // does not compress to nothing, and is the same in every run
 		value[i] = byte(i*i>>3 ^ i)
 	}
 	now := time.Now().UnixMilli()
-	for build.Len() == 0 || build.Size()+recordBytes+16 <= size {
-		build.Append(now, nil, value)
+	for k := key(0); build.Len() == 0 || build.Size()+recordBytes+len(k)+16 <= size; k = key(build.Len()) {
+		build.Append(now, k, value)
 	}
 	return build.Build()
 }
@@ -115,90 +124,6 @@ func dial(ctx context.Context, addr string) (net.Conn, error) {
 		return nil, fmt.Errorf("%s does not speak Produce %d and Fetch %d", addr, produceVersion, fetchVersion)
 	}
 	return nc, nil
-}
-
-// CreateTopic creates a topic unless it is there, and waits until the broker leads its partitions.
-func CreateTopic(ctx context.Context, addr, topic string, partitions int) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	nc, err := dial(ctx, addr)
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	req := kmsg.NewPtrCreateTopicsRequest()
-	req.Version, req.TimeoutMillis = 5, 30_000
-	t := kmsg.NewCreateTopicsRequestTopic()
-	t.Topic, t.NumPartitions, t.ReplicationFactor = topic, int32(partitions), 1
-	req.Topics = append(req.Topics, t)
-	resp, err := roundTrip(nc, req)
-	if err != nil {
-		return fmt.Errorf("create topic %s: %w", topic, err)
-	}
-	const exists = 36
-	if code := resp.(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode; code != 0 && code != exists {
-		return fmt.Errorf("create topic %s: error code %d", topic, code)
-	}
-	for {
-		ready, err := led(nc, topic, partitions)
-		if err == nil && ready {
-			ready, err = leading(nc, topic, partitions)
-		}
-		if err != nil || ready {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("topic %s has no leader: %w", topic, ctx.Err())
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
-func led(nc net.Conn, topic string, partitions int) (bool, error) {
-	req := kmsg.NewPtrMetadataRequest()
-	req.Version = 9
-	t := kmsg.NewMetadataRequestTopic()
-	t.Topic = &topic
-	req.Topics = append(req.Topics, t)
-	resp, err := roundTrip(nc, req)
-	if err != nil {
-		return false, err
-	}
-	got := resp.(*kmsg.MetadataResponse).Topics
-	if len(got) != 1 || got[0].ErrorCode != 0 || len(got[0].Partitions) < partitions {
-		return false, nil
-	}
-	for _, p := range got[0].Partitions {
-		if p.ErrorCode != 0 || p.Leader < 0 {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// leading asks the partitions themselves: a broker may be told of its leadership after the others.
-func leading(nc net.Conn, topic string, partitions int) (bool, error) {
-	req := kmsg.NewPtrListOffsetsRequest()
-	req.Version, req.ReplicaID = 6, -1
-	t := kmsg.NewListOffsetsRequestTopic()
-	t.Topic = topic
-	for i := range partitions {
-		p := kmsg.NewListOffsetsRequestTopicPartition()
-		p.Partition, p.Timestamp, p.CurrentLeaderEpoch = int32(i), -1, -1
-		t.Partitions = append(t.Partitions, p)
-	}
-	req.Topics = append(req.Topics, t)
-	resp, err := roundTrip(nc, req)
-	if err != nil {
-		return false, fmt.Errorf("list offsets: %w", err)
-	}
-	for _, p := range resp.(*kmsg.ListOffsetsResponse).Topics[0].Partitions {
-		if p.ErrorCode != 0 {
-			return false, nil
-		}
-	}
-	return true, nil
 }
 
 // readFrame reads one answer into buf, growing it, and checks its correlation id. The answer is without size and id.

@@ -3,6 +3,7 @@ package s3sim
 import (
 	"crypto/md5"
 	"encoding/hex"
+	"maps"
 	"sort"
 	"strings"
 	"sync"
@@ -27,12 +28,32 @@ type objects struct {
 	keys   []string // sorted, but for the newest
 	sorted int      // how many of keys are
 
+	held map[string]Holding // by the first part of keys
+
 	keep int64     // bytes of big bodies; 0: all
 	kept int64     // so far
 	ages []*object // big ones, oldest first
 }
 
-func newObjects(keep int64) *objects { return &objects{byKey: map[string]*object{}, keep: keep} }
+func newObjects(keep int64) *objects {
+	return &objects{byKey: map[string]*object{}, held: map[string]Holding{}, keep: keep}
+}
+
+// hold counts objects and bytes that came or went. The caller holds o.mu.
+func (o *objects) hold(key string, n, bytes int) {
+	part := firstPart(key)
+	h := Holding{o.held[part].Objects + int64(n), o.held[part].Bytes + int64(bytes)}
+	if o.held[part] = h; h == (Holding{}) {
+		delete(o.held, part)
+	}
+}
+
+// holdings returns what is there.
+func (o *objects) holdings() map[string]Holding {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return maps.Clone(o.held)
+}
 
 // condition of a PUT: absent is If-None-Match: *, etag that of If-Match.
 type condition struct {
@@ -51,8 +72,10 @@ func (o *objects) put(key string, body []byte, etag string, c condition) bool {
 	if old == nil {
 		o.keys = append(o.keys, key)
 	} else {
+		o.hold(key, -1, -old.size)
 		o.forget(old)
 	}
+	o.hold(key, 1, len(body))
 	obj := &object{body: body, size: len(body), etag: etag, modified: time.Now()}
 	o.byKey[key] = obj
 	if o.keep > 0 && len(body) >= bigBody {
@@ -89,6 +112,7 @@ func (o *objects) delete(key string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if obj, ok := o.byKey[key]; ok {
+		o.hold(key, -1, -obj.size)
 		o.forget(obj)
 		delete(o.byKey, key) // the key leaves the list when that is next sorted
 	}

@@ -3,6 +3,7 @@ package s3sim
 import (
 	"bufio"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"sort"
@@ -56,6 +57,27 @@ func TestStats(t *testing.T) {
 	got := stats(t, url).Since(before)
 	if want := (Counts{1, 4}); got.Ops[OpPut] != want || got.Ops[OpGet] != want || got.ByKey["pre fix"][OpPut] != want {
 		t.Errorf("counted %+v, want one put and one get of 4 bytes", got)
+	}
+}
+
+// TestHoldings checks what is told of the bucket when objects come, change and go.
+func TestHoldings(t *testing.T) {
+	o := newObjects(0)
+	put := func(key string, size int) { o.put(key, make([]byte, size), "", condition{}) }
+	put("wal/1", 10)
+	put("wal/2", 20)
+	put("wal/2", 5)
+	put("manifest/1", 7)
+	o.put("wal/1", nil, "", condition{absent: true})
+	want := map[string]Holding{"wal": {2, 15}, "manifest": {1, 7}}
+	if got := o.holdings(); !maps.Equal(got, want) {
+		t.Errorf("holds %v, want %v", got, want)
+	}
+	for _, key := range []string{"wal/1", "wal/1", "manifest/1"} {
+		o.delete(key)
+	}
+	if got := o.holdings(); !maps.Equal(got, map[string]Holding{"wal": {1, 5}}) {
+		t.Errorf("holds %v after deletes", got)
 	}
 }
 

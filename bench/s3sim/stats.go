@@ -23,6 +23,14 @@ type Stats struct {
 	Status map[int]int64            `json:"status"` // answers by HTTP status
 	// LastPut is how long the latest PUT took, from its first byte to its answer.
 	LastPut time.Duration `json:"lastPut"`
+	// Stored is what lies in the bucket now, by the first part of the key.
+	Stored map[string]Holding `json:"stored"`
+}
+
+// A Holding is objects and the bytes of their bodies.
+type Holding struct {
+	Objects int64 `json:"objects"`
+	Bytes   int64 `json:"bytes"`
 }
 
 // Requests sums the requests of operations.
@@ -33,7 +41,7 @@ func (s Stats) Requests(ops ...Op) (n int64) {
 	return n
 }
 
-// Since returns what was counted after the earlier Stats.
+// Since returns what was counted after the earlier Stats; what is stored stays as it is now.
 func (s Stats) Since(earlier Stats) Stats {
 	minus := func(a, b map[Op]Counts) map[Op]Counts {
 		out := map[Op]Counts{}
@@ -45,6 +53,7 @@ func (s Stats) Since(earlier Stats) Stats {
 		return out
 	}
 	out := Stats{Ops: minus(s.Ops, earlier.Ops), ByKey: map[string]map[Op]Counts{}, Lost: s.Lost - earlier.Lost, Status: map[int]int64{}}
+	out.Stored = s.Stored
 	for key, ops := range s.ByKey {
 		if d := minus(ops, earlier.ByKey[key]); len(d) > 0 {
 			out.ByKey[key] = d
@@ -68,7 +77,7 @@ func newCounter() *counter {
 }
 
 func (c *counter) count(op Op, key string, bytes, status int) {
-	segment, _, _ := strings.Cut(key, "/")
+	segment := firstPart(key)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	add := func(m map[Op]Counts) {
@@ -83,6 +92,11 @@ func (c *counter) count(op Op, key string, bytes, status int) {
 	c.stats.Status[status]++
 }
 
+func firstPart(key string) string {
+	part, _, _ := strings.Cut(key, "/")
+	return part
+}
+
 func (c *counter) lastPut(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -95,9 +109,11 @@ func (c *counter) lost() {
 	c.stats.Lost++
 }
 
-func (c *counter) serve(w http.ResponseWriter) {
+func (c *counter) serve(w http.ResponseWriter, stored map[string]Holding) {
 	c.mu.Lock()
-	raw, err := json.Marshal(c.stats)
+	stats := c.stats
+	stats.Stored = stored
+	raw, err := json.Marshal(stats)
 	c.mu.Unlock()
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

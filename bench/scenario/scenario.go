@@ -18,27 +18,35 @@ import (
 type Scenario struct {
 	Name string
 	Help string
-	run  func(context.Context, *Env) error
+	// Named runs only when it is asked for by name: it takes long.
+	Named bool
+	run   func(context.Context, *Env) error
 }
 
 // All lists the scenarios in the order of the report.
 func All() []Scenario {
 	return []Scenario{
-		{"produce-64k", "CPU per GB: raw driver, batches of 64 KiB, storage without delay", produce64k},
-		{"tail-fetch", "CPU per GB: raw driver reads what was just written", tailFetch},
-		{"small", "requests of 1.1 KiB a second, broker on one core", small},
-		{"tail-30MBps-std", "latency and PUTs at 30 MB/s with the latency of S3 Standard", tail30},
-		{"raw-30MBps-std", "the same rate from the raw driver, without the window of clients", rawTail},
-		{"lone-record", "one small record on an idle broker", loneRecord},
-		{"pipeline-depth", "one connection, 5 requests in flight", pipelineDepth},
-		{"idle", "8 idle partitions and a consumer: latency, and requests when nothing happens", idle},
-		{"partitions-1000", "PUTs with 1 and with 1,000 partitions at the same rate", partitions1000},
-		{"conns-10k", "memory of 10,000 idle connections", conns10k},
-		{"rss-100MBps", "memory at 100 MB/s with three consumers", rss100},
-		{"connect-1m", "Kafka Connect copies 1,000,000 lines file to topic to file", connect1m},
-		{"sweep-std", "latency against load with the latency of S3 Standard, for the plots", sweepStandard},
-		{"sweep-fast", "the same on storage without delay", sweepFast},
-		{"sweep-kafka", "the same on Apache Kafka", sweepKafka},
+		{Name: "produce-64k", Help: "CPU per GB: raw driver, batches of 64 KiB, storage without delay", run: produce64k},
+		{Name: "tail-fetch", Help: "CPU per GB: raw driver reads what was just written", run: tailFetch},
+		{Name: "small", Help: "requests of 1.1 KiB a second, broker on one core", run: small},
+		{Name: "tail-30MBps-std", Help: "latency and PUTs at 30 MB/s with the latency of S3 Standard", run: tail30},
+		{Name: "raw-30MBps-std", Help: "the same rate from the raw driver, without the window of clients", run: rawTail},
+		{Name: "lone-record", Help: "one small record on an idle broker", run: loneRecord},
+		{Name: "pipeline-depth", Help: "one connection, 5 requests in flight", run: pipelineDepth},
+		{Name: "idle", Help: "8 idle partitions and a consumer: latency, and requests when nothing happens", run: idle},
+		{Name: "partitions-1000", Help: "PUTs with 1 and with 1,000 partitions at the same rate", run: partitions1000},
+		{Name: "conns-10k", Help: "memory of 10,000 idle connections", run: conns10k},
+		{Name: "rss-100MBps", Help: "memory at 100 MB/s with three consumers", run: rss100},
+		{Name: "connect-1m", Help: "Kafka Connect copies 1,000,000 lines file to topic to file", run: connect1m},
+		{Name: "catchup", Help: "one consumer reads a partition that is larger than memory from offset 0", run: catchup},
+		{Name: "replay", Help: "latency at 30 MB/s while a consumer reads old data", run: replay, Named: true},
+		{Name: "compaction", Help: "CPU per GB that keyed compaction reads", run: compaction},
+		{Name: "reopen", Help: "from the start to fetches, with a partition of 1,000,000 batches and with 1,000 partitions", run: reopen},
+		{Name: "etcd-traffic", Help: "manifests written to etcd for each segment", run: etcdTraffic},
+		{Name: "soak", Help: "retention and compaction under a steady load: does anything grow?", run: soak, Named: true},
+		{Name: "sweep-std", Help: "latency against load with the latency of S3 Standard, for the plots", run: sweepStandard},
+		{Name: "sweep-fast", Help: "the same on storage without delay", run: sweepFast},
+		{Name: "sweep-kafka", Help: "the same on Apache Kafka", run: sweepKafka},
 	}
 }
 
@@ -47,9 +55,14 @@ type Env struct {
 	Lab      *peer.Lab
 	Rounds   int // of comparisons
 	Duration time.Duration
-	Minutes  float64 // how long the idle scenario watches
+	Minutes  float64 // how long the idle scenario watches; etcd-traffic takes twice that
 	Flags    []string
 	Log      func(format string, args ...any)
+
+	GB         float64       // catchup's data; compaction's are the half
+	ReplayMBps float64       // of replay's consumer; 0: as fast as it can
+	Soak       time.Duration // of soak
+	Plots      string        // folder for soak's plot and samples; empty: none
 
 	scenario string
 	Rows     []report.Row
@@ -75,7 +88,12 @@ func (e *Env) add(r report.Row) {
 
 // broker starts a broker on a simulator with a latency profile.
 func (e *Env) broker(profile string, core int, flags ...string) (*peer.Broker, func(), error) {
-	sim, err := e.Lab.Sim(profile, keepMB)
+	return e.brokerOn(profile, keepMB, core, flags...)
+}
+
+// brokerOn is broker with a simulator that keeps as many MB of large bodies; 0: all.
+func (e *Env) brokerOn(profile string, keep, core int, flags ...string) (*peer.Broker, func(), error) {
+	sim, err := e.Lab.Sim(profile, keep)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -102,6 +102,14 @@ func (p *Process) Signal(signal os.Signal, limit time.Duration) time.Duration {
 	return time.Since(start)
 }
 
+// Send sends a signal and does not wait for what it does.
+func (p *Process) Send(signal os.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(signal); err != nil {
+		p.t.Fatalf("%v to %s: %v", signal, p.name, err)
+	}
+}
+
 // ExitCode is the exit status of an ended process; it is -1 when a signal ended it.
 func (p *Process) ExitCode() int { return p.cmd.ProcessState.ExitCode() }
 

@@ -1,20 +1,28 @@
-package wal
+// Package crc32c computes CRC-32C checksums of joined bytes from the checksums of their parts, so that what was summed once is
+// not read again.
+package crc32c
 
 import "hash/crc32"
 
-// joinCRC computes checksums of joined bytes from the checksums of their parts, as zlib's crc32_combine does: a CRC is a
+// Table is the polynomial's, for package hash/crc32.
+var Table = crc32.MakeTable(crc32.Castagnoli)
+
+// Sum returns the checksum of b.
+func Sum(b []byte) uint32 { return crc32.Checksum(b, Table) }
+
+// A Joiner computes checksums of joined bytes from the checksums of their parts, as zlib's crc32_combine does: a CRC is a
 // remainder of polynomials, and n more bytes multiply it by x^8n. It remembers the last length, as batches of one
 // producer tend to be equally long. The zero value is ready; it is owned by one goroutine.
-type joinCRC struct {
+type Joiner struct {
 	n      int
 	factor uint32
 }
 
-// crcMin is how many bytes are cheaper to read again than to join.
-const crcMin = 4 << 10
+// JoinMin is how many bytes are cheaper to read again than to join.
+const JoinMin = 4 << 10
 
-// join returns the CRC-32C of a and b from theirs; n is the length of b.
-func (j *joinCRC) join(a, b uint32, n int) uint32 {
+// Join returns the CRC-32C of a and b from theirs; n is the length of b.
+func (j *Joiner) Join(a, b uint32, n int) uint32 {
 	if n != j.n || j.factor == 0 {
 		j.n, j.factor = n, xPower(n)
 	}
