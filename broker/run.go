@@ -31,12 +31,17 @@ const (
 	partStopTimeout = 500 * time.Millisecond
 )
 
-// Shares of the memory budget (D11), in percent. What is left is for the slots in flight and the process itself.
+// cleanerBackoffMin is the least pause between looks for something to compact.
+const cleanerBackoffMin = 100 * time.Millisecond
+
+// Shares of the memory budget (D11), in percent. What is left is for the slots in flight, for what rewrites have in hand, and for the
+// process itself.
 const (
 	produceShare = 20
 	requestShare = 5
-	tailShare    = 30
+	tailShare    = 25
 	cacheShare   = 15
+	keysShare    = 3
 	answerShare  = 10
 	memberShare  = 5
 	decodedShare = 5
@@ -115,7 +120,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	share := func(percent int64) int64 { return b.cfg.MemoryBytes * percent / 100 }
 	b.logs, err = partition.NewSet(partition.Options{
 		Life: b.life, Store: b.store, Manifests: b.meta, Coordinator: b.coordinatorState,
-		TailBytes: share(tailShare), CacheBytes: share(cacheShare),
+		Policy: b.policy, Upkeep: b.upkeep, TailBytes: share(tailShare), CacheBytes: share(cacheShare),
 		ProducerExpiry: b.view().settings.ProducerIDExpiration, Registerer: b.reg, Logger: b.log,
 	})
 	if err != nil {
@@ -152,6 +157,7 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	g, failed := errgroup.WithContext(work)
 	g.Go(func() error { return ignoreEnd(work, b.wal.Run(work)) })
 	g.Go(func() error { return ignoreEnd(work, b.logs.Run(work)) })
+	g.Go(func() error { return ignoreEnd(work, b.logs.Keep(work)) })
 	g.Go(func() error { return b.groups.Run(work) })
 	g.Go(func() error { b.follow(work); return nil })
 	g.Go(func() error { return b.watchEtcd(work) })

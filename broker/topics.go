@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -91,7 +92,7 @@ func (b *Broker) autoSpec(name string) metadata.TopicSpec {
 	if name == offsetsTopic {
 		spec.Partitions = settings.OffsetsPartitions
 		spec.Configs = map[string]string{
-			"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600",
+			"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": strconv.FormatInt(settings.OffsetsSegment, 10),
 		}
 	}
 	return spec
@@ -123,7 +124,8 @@ func (b *Broker) ensureOffsetsTopic(ctx context.Context) (*metadata.Topic, error
 func (b *Broker) reconcile() {
 	b.known.Lock()
 	defer b.known.Unlock()
-	img := b.meta.Image()
+	v := b.view()
+	img := v.img
 	if b.known.img == img {
 		return
 	}
@@ -134,9 +136,13 @@ func (b *Broker) reconcile() {
 		}
 	}
 	for id, t := range img.TopicsByID {
-		if b.known.topics[id] != t { // new, more partitions, or other owners
+		changed := b.known.topics[id] != t
+		if changed { // new, more partitions, other owners or settings
 			b.adopt(t)
 			b.known.topics[id] = t
+		}
+		if changed || !sameConfigs(b.known.img, img) {
+			b.setPolicy(t, policyOf(v.logConfig(t)))
 		}
 	}
 	b.known.img = img

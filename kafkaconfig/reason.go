@@ -4,8 +4,7 @@ package kafkaconfig
 const (
 	used = ""
 
-	noCompaction       = "logs are not compacted yet; nothing is removed"
-	noRetention        = "retention is not enforced yet; data stays until records or the topic are deleted"
+	noCleanerTuning    = "compaction is one task, whose buffers are part of the memory budget"
 	noTiering          = "all data is in the object store; there is no local tier"
 	noReplication      = "the object store makes data durable; brokers keep no replicas"
 	noLocalLog         = "there are no local log segments, indexes or directories"

@@ -157,6 +157,8 @@ func TestResolveBroker(t *testing.T) {
 		OffsetMetadataMax: 4096, RequestMaxBytes: 100 << 20, FetchMaxBytes: 55 << 20, FetchSessions: 1000,
 		ConnectionsMaxIdle: maxDuration, MaxConnections: 1<<31 - 1, MaxConnectionsPerIP: 1<<31 - 1,
 		ConnectionsPerIPByAddr: map[string]int{"10.0.0.1": 5, "::1": 7}, ProducerIDExpiration: 24 * time.Hour,
+		LogInitialDelay: 30 * time.Second, RetentionCheck: 5 * time.Minute, CleanerEnabled: true, CleanerBackoff: 15 * time.Second,
+		CleanerDedupeBytes: 128 << 20, OffsetsSegment: 100 << 20,
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)

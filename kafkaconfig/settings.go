@@ -31,6 +31,13 @@ type BrokerSettings struct {
 	MaxConnectionsPerIP    int
 	ConnectionsPerIPByAddr map[string]int // addresses or host names that have their own limit
 	ProducerIDExpiration   time.Duration
+
+	LogInitialDelay    time.Duration // before the first retention and compaction
+	RetentionCheck     time.Duration
+	CleanerEnabled     bool
+	CleanerBackoff     time.Duration
+	CleanerDedupeBytes int64
+	OffsetsSegment     int64 // offsets.topic.segment.bytes
 }
 
 // ResolveBroker returns the settings that hold for a broker.
@@ -68,6 +75,13 @@ func ResolveBroker(l Layers) BrokerSettings {
 		MaxConnectionsPerIP:    num("max.connections.per.ip"),
 		ConnectionsPerIPByAddr: perIP,
 		ProducerIDExpiration:   in(time.Millisecond, "producer.id.expiration.ms"),
+
+		LogInitialDelay:    in(time.Millisecond, "log.initial.task.delay.ms"),
+		RetentionCheck:     in(time.Millisecond, "log.retention.check.interval.ms"),
+		CleanerEnabled:     l.brokerValue("log.cleaner.enable").flag,
+		CleanerBackoff:     in(time.Millisecond, "log.cleaner.backoff.ms"),
+		CleanerDedupeBytes: l.brokerInt("log.cleaner.dedupe.buffer.size"),
+		OffsetsSegment:     l.brokerInt("offsets.topic.segment.bytes"),
 	}
 }
 

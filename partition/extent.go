@@ -31,6 +31,8 @@ type Extent struct {
 
 func (e *Extent) object() objectID { return objectID{e.Kind, e.Life, e.Seq} }
 
+func (e *Extent) reference() reference { return reference{e.object(), int64(e.Len)} }
+
 const (
 	// extentLen is what an extent takes in a manifest, blockLen in the index of a segment, where object and life are known.
 	extentLen = 56
@@ -113,6 +115,8 @@ type Part struct {
 
 func (p *Part) object() objectID { return objectID{KindSegment, p.Life, p.Seq} }
 
+func (p *Part) reference() reference { return reference{p.object(), p.Bytes} }
+
 const partLen = 72
 
 func (p *Part) put(b []byte) {
@@ -177,7 +181,7 @@ func findPart(parts []Part, offset int64) int {
 	return sort.Search(len(parts), func(i int) bool { return parts[i].Last >= offset })
 }
 
-// batchSum is one batch's share of the sums that every rewrite must conserve (reliability.md 7.1): a hash of its offsets and of its
+// batchSum is one batch's share of the sums that every rewrite must conserve: a hash of its offsets and of its
 // checksum, which covers its records.
 func batchSum(b record.Batch) uint64 {
 	h := mix(uint64(b.BaseOffset()) ^ 0x9e3779b97f4a7c15)

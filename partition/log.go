@@ -40,7 +40,7 @@ type Log struct {
 	rewriting bool
 	// retired are objects that the log needs no more, but its manifest in storage still does. heads are the manifest objects that may
 	// hold that manifest, the newest last.
-	retired, heads []objectID
+	retired, heads []reference
 	// scans are the readers that go through old data, see readAhead.
 	scans           []scan
 	epochs          []Epoch

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition/compact"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -89,10 +90,7 @@ type ProducerBatch struct {
 }
 
 // AbortedTxn is the range of offsets that an aborted transaction of a producer spans.
-type AbortedTxn struct {
-	ProducerID  int64
-	First, Last int64
-}
+type AbortedTxn = compact.AbortedTxn
 
 // Encode returns the manifest's bytes, checksum included.
 func (m *Manifest) Encode() []byte {

@@ -39,7 +39,7 @@ func DecodeManifest(b []byte) (*Manifest, error) {
 	m.Extents = decodeEach(&p, counts[4], extentLen, getExtent)
 	m.Rolls = decodeEach(&p, counts[5], rollLen, getRoll)
 	m.Aborted = decodeEach(&p, counts[6], abortedLen, func(b []byte) AbortedTxn {
-		return AbortedTxn{int64(be.Uint64(b)), int64(be.Uint64(b[8:])), int64(be.Uint64(b[16:]))}
+		return AbortedTxn{ProducerID: int64(be.Uint64(b)), First: int64(be.Uint64(b[8:])), Last: int64(be.Uint64(b[16:]))}
 	})
 	if blob := p.take(counts[7], 1); len(blob) > 0 {
 		m.Coordinator = append([]byte(nil), blob...)

@@ -38,8 +38,8 @@ func goldenManifest() *Manifest {
 			{Base: 30, Last: 34, MaxTimestamp: 1_600_000_000_000, Sum: 1, Seq: 0, Life: 1, Pos: 512, Len: 100, CRC: 0x01020304},
 			{Base: 35, Last: 39, MaxTimestamp: 1_600_000_000_001, Sum: 2, Seq: 1, Life: 1, Pos: 512, Len: 100, CRC: 0x05060708},
 		},
-		Rolls:   []Roll{{Base: 8, FirstTimestamp: 5, MaxTimestamp: 77, Bytes: 5000}, {Base: 30, FirstTimestamp: -1, MaxTimestamp: -1, Bytes: 200}},
-		Aborted: []AbortedTxn{{ProducerID: 1000, First: 31, Last: 33}},
+		Rolls:             []Roll{{Base: 8, FirstTimestamp: 5, MaxTimestamp: 77, Bytes: 5000}, {Base: 30, FirstTimestamp: -1, MaxTimestamp: -1, Bytes: 200}},
+		Aborted:           []AbortedTxn{{ProducerID: 1000, First: 31, Last: 33}},
 		CoordinatorOffset: 40, Coordinator: []byte("blob"),
 	}
 }

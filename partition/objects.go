@@ -10,8 +10,20 @@ import (
 // the table without a reference, so that no sweep takes it for garbage.
 type objectTable struct {
 	mu     sync.Mutex
-	uses   map[objectID]int
+	uses   map[objectID]use
 	doomed []doomed
+}
+
+const (
+	// wasteMin and wasteRatio say when what is left in an object moves to another: when it is less than a quarter of 1 MiB or more.
+	wasteMin   = 1 << 20
+	wasteRatio = 4
+)
+
+// use is how an object is used. live is how much of it the logs refer to, size its length, 0 while that is not known.
+type use struct {
+	refs       int
+	live, size int64
 }
 
 // doomed are objects that nobody refers to since a moment: one, or slots of this life up to another.
@@ -21,38 +33,69 @@ type doomed struct {
 	since time.Time
 }
 
-func (t *objectTable) init() { t.uses = map[objectID]int{} }
+// reference is a use of an object, of so many bytes.
+type reference struct {
+	objectID
+	bytes int64
+}
+
+func (t *objectTable) init() { t.uses = map[objectID]use{} }
 
 // begin notes an object that will be written.
 func (t *objectTable) begin(id objectID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.uses[id] += 0
+	t.uses[id] = use{}
+}
+
+// sized notes an object's length.
+func (t *objectTable) sized(id objectID, size int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if u, known := t.uses[id]; known {
+		u.size = size
+		t.uses[id] = u
+	}
 }
 
 // retain adds a reference.
-func (t *objectTable) retain(id objectID) {
+func (t *objectTable) retain(r reference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.uses[id]++
+	u := t.uses[r.objectID]
+	u.refs++
+	u.live += r.bytes
+	t.uses[r.objectID] = u
 }
 
 // release drops references; objects that were the last ones' are doomed.
-func (t *objectTable) release(ids []objectID, now time.Time) {
+func (t *objectTable) release(refs []reference, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, id := range ids {
-		if t.uses[id]--; t.uses[id] <= 0 {
-			t.doomLocked(id, now)
+	for _, r := range refs {
+		u := t.uses[r.objectID]
+		u.refs--
+		u.live -= r.bytes
+		t.uses[r.objectID] = u
+		if u.refs <= 0 {
+			t.doomLocked(r.objectID, now)
 		}
 	}
+}
+
+// wasteful reports whether most of a large object is not needed any more.
+func (t *objectTable) wasteful(id objectID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	u := t.uses[id]
+	return u.size >= wasteMin && u.live < u.size/wasteRatio
 }
 
 // abandon dooms an object that was begun, unless somebody refers to it.
 func (t *objectTable) abandon(id objectID, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if n, known := t.uses[id]; known && n == 0 {
+	if u, known := t.uses[id]; known && u.refs == 0 {
 		t.doomLocked(id, now)
 	}
 }
@@ -62,11 +105,15 @@ func (t *objectTable) doomLocked(id objectID, now time.Time) {
 	t.doomed = append(t.doomed, doomed{objectID: id, until: id.seq + 1, since: now})
 }
 
-// doom dooms an object that is not in the table.
-func (t *objectTable) doom(id objectID, now time.Time) {
+// doomUnknown dooms an object that is not in the table, and reports whether it was so.
+func (t *objectTable) doomUnknown(id objectID, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doomLocked(id, now)
+	_, known := t.uses[id]
+	if !known {
+		t.doomLocked(id, now)
+	}
+	return !known
 }
 
 // doomSlots dooms a range of slots.
@@ -76,19 +123,21 @@ func (t *objectTable) doomSlots(life uint32, from, until int64, now time.Time) {
 	t.doomed = append(t.doomed, doomed{objectID: objectID{KindSlot, life, from}, until: until, since: now})
 }
 
-// known reports whether an object is referred to, being written, or doomed.
-func (t *objectTable) known(id objectID) bool {
+// snapshot returns a function that reports whether an object is referred to, being written, or doomed, as of now.
+func (t *objectTable) snapshot() func(objectID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, known := t.uses[id]; known {
-		return true
+	known := make(map[objectID]struct{}, len(t.uses)+len(t.doomed))
+	for id := range t.uses {
+		known[id] = struct{}{}
 	}
 	for i := range t.doomed {
-		if d := &t.doomed[i]; d.kind == id.kind && d.life == id.life && d.seq <= id.seq && id.seq < d.until {
-			return true
-		}
+		known[t.doomed[i].objectID] = struct{}{}
 	}
-	return false
+	return func(id objectID) bool {
+		_, ok := known[id]
+		return ok
+	}
 }
 
 // due takes what has been doomed since before a moment. What it returns is in order of since.

@@ -132,10 +132,10 @@ func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, erro
 // refer counts the references of a log that was opened.
 func (l *Log) refer() {
 	for i := range l.parts {
-		l.set.objects.retain(l.parts[i].object())
+		l.set.objects.retain(l.parts[i].reference())
 	}
 	for i := range l.recent {
-		l.set.objects.retain(l.recent[i].object())
+		l.set.objects.retain(l.recent[i].reference())
 	}
 	for _, head := range l.heads {
 		l.set.objects.retain(head)
@@ -242,7 +242,7 @@ func (o *opening) load(b []byte) error {
 	l.logStart, l.hw, l.manifestVersion = m.LogStart, m.EndOffset, m.Version
 	l.parts, l.recent, l.rolls, l.compactedTo, l.aborted = m.Parts, m.Extents, m.Rolls, m.CompactedTo, m.Aborted
 	if kind, life, seq, ok := ParseObjectKey(p.Key); ok && kind == KindManifest {
-		l.heads = []objectID{{kind, o.log.set.lives.id(life), seq}}
+		l.heads = []reference{{objectID: objectID{kind, o.log.set.lives.id(life), seq}}}
 	}
 	l.epochs = trimEpochs(mergeEpochs(l.epochs, m.Epochs), m.LogStart)
 	l.loadProducers(m.Producers)

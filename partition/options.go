@@ -64,6 +64,13 @@ type Options struct {
 	CheckpointSlots    int64
 	CheckpointBytes    int64
 	CheckpointInterval time.Duration
+	// Upkeep returns the settings of retention and compaction as they are now. Default DefaultUpkeep.
+	Upkeep func() Upkeep
+	// DeleteDelay is how long an object that nobody refers to stays, for reads that began before; default 2 min. What is read later
+	// than that is planned anew.
+	DeleteDelay time.Duration
+	// SweepInterval is how often the bucket is listed for objects that a crash or a late request left, default 6 h.
+	SweepInterval time.Duration
 	// ProducerExpiry is how long a producer that writes nothing is remembered, default 24 h (P8).
 	ProducerExpiry time.Duration
 
@@ -83,9 +90,14 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CheckpointSlots, 1024)
 	setDefault(&o.CheckpointBytes, min(o.TailBytes/2, 256<<20))
 	setDefault(&o.CheckpointInterval, time.Minute)
+	setDefault(&o.DeleteDelay, 2*time.Minute)
+	setDefault(&o.SweepInterval, 6*time.Hour)
 	setDefault(&o.ProducerExpiry, 24*time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Upkeep == nil {
+		o.Upkeep = DefaultUpkeep
 	}
 	if o.Policy == nil {
 		policy := DefaultPolicy()
@@ -95,6 +107,28 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.Default()
 	}
 	return o
+}
+
+// Upkeep is the settings of the work that keeps logs as their policies want them.
+type Upkeep struct {
+	// InitialDelay is how long it waits after a start (log.initial.task.delay.ms).
+	InitialDelay time.Duration
+	// RetentionInterval is how often retention looks (log.retention.check.interval.ms).
+	RetentionInterval time.Duration
+	// Compaction tells whether there is any (log.cleaner.enable); CompactionBackoff is how often it looks for work when there was none
+	// (log.cleaner.backoff.ms).
+	Compaction        bool
+	CompactionBackoff time.Duration
+	// KeyMapBytes is the memory for the keys of one round of compaction. When a round has more, it stops there and another goes on.
+	KeyMapBytes int64
+}
+
+// DefaultUpkeep returns Kafka's defaults, and 16 MiB for keys: about 600,000 of them.
+func DefaultUpkeep() Upkeep {
+	return Upkeep{
+		InitialDelay: 30 * time.Second, RetentionInterval: 5 * time.Minute, Compaction: true, CompactionBackoff: 15 * time.Second,
+		KeyMapBytes: 16 << 20,
+	}
 }
 
 func setDefault[T int | int64 | time.Duration](v *T, def T) {

@@ -11,7 +11,7 @@ import (
 
 const (
 	// segmentMax is how large a segment gets, but for the one batch that may exceed it.
-	segmentMax = 32 << 20
+	segmentMax = 16 << 20
 	// blockMax bounds a block of a segment, unless it is one batch: it is what the read cache holds and one request reads.
 	blockMax = pieceMax
 	// stayMin is how long a run of batches must be to be stored from where it lies: what is shorter is copied.

@@ -12,7 +12,7 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// segmentPuts bounds the segments of one rewrite that are on their way: two keep the store busy while the next is laid out.
+// segmentPuts bounds the segments of a checkpoint that are on their way; work in the background has one.
 const segmentPuts = 3
 
 // A segmentWriter cuts what it is given into segments and puts them, a few at a time, while the next is filled. It is owned by one
@@ -82,6 +82,7 @@ func (w *segmentWriter) flush() {
 			g.err = storeError(fmt.Errorf("put %s: %w", key, g.err))
 			return nil
 		}
+		w.set.objects.sized(g.id(), body.Size)
 		w.set.metrics.segments.Inc()
 		w.set.metrics.segmentBytes.Add(float64(body.Size))
 		return nil

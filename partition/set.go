@@ -127,11 +127,11 @@ func (s *Set) Delete(id protocol.PartitionID) {
 func (l *Log) letGoLocked() {
 	gone := slices.Concat(l.retired, l.heads)
 	for i := range l.parts {
-		gone = append(gone, l.parts[i].object())
+		gone = append(gone, l.parts[i].reference())
 	}
 	for i := range l.recent {
 		if l.recent[i].Life != l.set.life {
-			gone = append(gone, l.recent[i].object())
+			gone = append(gone, l.recent[i].reference())
 		}
 	}
 	l.parts, l.recent, l.retired, l.heads, l.size = nil, nil, nil, nil, 0

@@ -30,7 +30,7 @@ type snapshot struct {
 	// retired is how many of the log's retired objects the manifest does without.
 	retired int
 	pointer metadata.ManifestPointer
-	head    objectID
+	head    reference
 }
 
 // snapshot takes the log's committed state. A logStart above the present one is that of the manifest (M7).
@@ -48,17 +48,9 @@ func (l *Log) snapshot(logStart int64) *snapshot {
 	return &snapshot{
 		log: l, prevVersion: l.manifestVersion, version: l.manifestVersion + 1, logStart: start, end: l.hw,
 		compactedTo: l.compactedTo, parts: l.parts[part:len(l.parts):len(l.parts)], extents: slices.Clone(l.recent[first:]),
-		rolls: slices.Clone(l.rollsFromLocked(start)), aborted: l.aborted, epochs: trimEpochs(l.epochs, start),
+		rolls: slices.Clone(trimRolls(l.rolls, start)), aborted: l.aborted, epochs: trimEpochs(l.epochs, start),
 		producers: l.producersLocked(), coordinator: coordinator, retired: len(l.retired),
 	}
-}
-
-// rollsFromLocked returns the rolls from a log start on. When all are gone, a new one begins at the high watermark, as in Kafka.
-func (l *Log) rollsFromLocked(start int64) []Roll {
-	if start == l.hw && l.hw > 0 {
-		return []Roll{{Base: l.hw, FirstTimestamp: -1, MaxTimestamp: -1}}
-	}
-	return trimRolls(l.rolls, start)
 }
 
 // coordinatorNow asks the hook, without locks and before the log is looked at: so the log is never behind the coordinator.
@@ -90,7 +82,7 @@ func (l *Log) adopt(s *snapshot) {
 	l.manifestVersion, l.unsure = s.version, false
 	l.coordinator = s.coordinator
 	if s.logStart > l.logStart {
-		l.rolls = slices.Clone(l.rollsFromLocked(s.logStart))
+		l.rolls = slices.Clone(trimRolls(l.rolls, s.logStart))
 		l.logStart, l.compactedTo = s.logStart, max(l.compactedTo, s.logStart)
 	}
 	l.epochs = trimEpochs(l.epochs, l.logStart)
@@ -120,10 +112,10 @@ func (l *Log) replacePartsLocked(parts []Part) {
 		tail++
 	}
 	for i := head; i < len(parts)-tail; i++ {
-		l.set.objects.retain(parts[i].object())
+		l.set.objects.retain(parts[i].reference())
 	}
 	for i := head; i < len(old)-tail; i++ {
-		l.retired = append(l.retired, old[i].object())
+		l.retired = append(l.retired, old[i].reference())
 	}
 	l.parts = parts
 	l.size = 0
@@ -153,7 +145,7 @@ func (l *Log) dropRecentLocked(n int) {
 	written := l.unwrittenLocked()
 	for i := range n {
 		if e := &l.recent[i]; e.Life != l.set.life {
-			l.retired = append(l.retired, e.object())
+			l.retired = append(l.retired, e.reference())
 		}
 		if i >= written {
 			l.size -= int64(l.recent[i].Len)
@@ -206,7 +198,7 @@ func (o *object) add(s *snapshot) error {
 	}
 	encoded := m.Encode()
 	s.pointer = pointerTo(m, ManifestKey(o.life, o.seq), int64(len(o.body)), encoded)
-	s.head = o.id()
+	s.head = reference{objectID: o.id(), bytes: int64(len(encoded))}
 	o.body = append(o.body, encoded...)
 	o.snapshots = append(o.snapshots, s)
 	return nil

@@ -68,6 +68,41 @@ func TestRawDriver(t *testing.T) {
 	}
 }
 
+// TestReadOnce reads a partition to its end, not faster than it may, and asks for single batches.
+func TestReadOnce(t *testing.T) {
+	addr := start(t, nullbroker.Options{ArenaBytes: 16 << 20})
+	p := rawdriver.Produce{
+		Addr: addr, Topic: "once", Partitions: 1, Conns: 1, Depth: 4, PartsPerRequest: 1, BatchBytes: 1100, RecordBytes: 1000, Requests: 1000, Keyed: true,
+	}
+	wrote, err := p.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := rawdriver.Fetch{Addr: addr, Topic: "once", Partitions: 1, Conns: 1, MaxBytes: 32 << 10, Once: true, MBPerSecond: 10}
+	r, err := f.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Records != wrote.Records || r.Bytes != wrote.Bytes {
+		t.Errorf("read %d records, %d bytes, want %d, %d", r.Records, r.Bytes, wrote.Records, wrote.Bytes)
+	}
+	if r.MBPerSecond() > 11 {
+		t.Errorf("read at %.1f MB/s", r.MBPerSecond())
+	}
+	reader := rawdriver.Reader{Addr: addr, Topic: "once"}
+	defer reader.Close()
+	for _, offset := range []int64{0, 500, wrote.Records - 1} {
+		if err := reader.Await(t.Context(), 0, offset); err != nil {
+			t.Error(err)
+		}
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := reader.Await(short, 0, wrote.Records); err == nil {
+		t.Error("there is a batch behind the end")
+	}
+}
+
 // TestOpenLoop checks that an open loop sends what its rate and time say, however fast the broker is.
 func TestOpenLoop(t *testing.T) {
 	addr := start(t, nullbroker.Options{ArenaBytes: 16 << 20})

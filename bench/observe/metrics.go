@@ -65,7 +65,7 @@ series:
 func (m Metrics) Need(name string, labels ...string) (float64, error) {
 	sum, ok := m.Sum(name, labels...)
 	if !ok {
-		return 0, fmt.Errorf("the broker has no metric %s%v", name, labels)
+		return 0, fmt.Errorf("no metric %s{%s}", name, strings.Join(labels, ","))
 	}
 	return sum, nil
 }

@@ -3,6 +3,7 @@ package peer
 import (
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 
 	"github.com/tidemill/tidemill/bench/observe"
@@ -15,6 +16,12 @@ func (l *Lab) Again(b *Broker) (*Broker, error) {
 	var err error
 	again.Process, err = l.start("broker", b.env, b.argv)
 	return &again, err
+}
+
+// Discard stops the broker and removes what it had on disk, so that gigabytes of one run are not written back during the next.
+func (b *Broker) Discard() {
+	b.Stop()
+	_ = os.RemoveAll(b.Dir) // Close tries again
 }
 
 // Ready waits until the broker calls itself ready.

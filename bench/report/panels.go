@@ -41,13 +41,13 @@ func Panels(path, title string, panels []Panel) (err error) {
 		if err := addLines(p, panel.Lines); err != nil {
 			return fmt.Errorf("panel %s: %w", panel.Label, err)
 		}
-		p.Y.Max = max(p.Y.Max*1.35, 1) // room for the legend
+		p.Y.Max = max(p.Y.Max*1.6, 1) // room for the legend
 		plots[i] = []*plot.Plot{p}
 	}
 	plots[0][0].Title.Text = title
 	plots[len(plots)-1][0].X.Label.Text = "minutes"
 	canvas := vgimg.New(18*vg.Centimeter, vg.Length(len(panels))*6*vg.Centimeter)
-	tiles := draw.Tiles{Rows: len(panels), Cols: 1, PadY: vg.Points(6), PadRight: vg.Points(8)}
+	tiles := draw.Tiles{Rows: len(panels), Cols: 1, PadY: vg.Points(6), PadTop: vg.Points(6), PadRight: vg.Points(8)}
 	for i, row := range plot.Align(plots, tiles, draw.New(canvas)) {
 		plots[i][0].Draw(row[0])
 	}

@@ -36,7 +36,7 @@ func (e *Env) compact(ctx context.Context, what string, record int, bytes int64,
 	if err != nil {
 		return err
 	}
-	defer b.Stop()
+	defer b.Discard()
 	err = rawdriver.CreateTopicWith(ctx, b.Addr, "state", partitions, map[string]string{
 		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.bytes": strconv.Itoa(64 << 20),
 		"min.compaction.lag.ms": strconv.FormatInt((24 * time.Hour).Milliseconds(), 10),

@@ -1,11 +1,13 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/bench/observe"
@@ -24,7 +26,7 @@ func catchup(ctx context.Context, e *Env) error {
 	if err != nil {
 		return err
 	}
-	defer func() { b.Stop() }()
+	defer func() { b.Discard() }()
 	if err := e.fill(b, "catchup", 1, int64(e.GB*1e9)); err != nil {
 		return err
 	}
@@ -86,9 +88,11 @@ func (e *Env) again(ctx context.Context, b *peer.Broker) (*peer.Broker, error) {
 	return b, err
 }
 
-// quiet waits until the broker does no more in the background than an idle one: less than 3 % of a core over 3 s.
+// quiet waits until the broker does no more in the background than an idle one: less than 3 % of a core over 3 s. What was written
+// before is on disk by then: its write-back would slow what etcd writes.
 func (e *Env) quiet(ctx context.Context, b *peer.Broker) error {
 	const look, limit = 3 * time.Second, 5 * time.Minute
+	syscall.Sync()
 	for deadline := time.Now().Add(limit); ; {
 		c, err := measure(b, func() error { return pause(ctx, look) })
 		if err != nil {
@@ -136,7 +140,6 @@ func (e *Env) replayOn(ctx context.Context, store string) error {
 		return err
 	}
 	l := standard("alone", 30)
-	l.For = 25 * time.Second
 	alone, _, err := apply(ctx, b, l)
 	if err != nil {
 		return err
@@ -146,35 +149,23 @@ func (e *Env) replayOn(ctx context.Context, store string) error {
 	if err != nil {
 		return err
 	}
-	type outcome struct {
-		r   rawdriver.Result
-		err error
-	}
-	replayed := make(chan outcome, 1)
-	go func() {
-		var o outcome
-		o.err = e.Lab.Raw(-1, &o.r, "fetch", "-bootstrap", b.Addr, "-topic", "old", "-partitions", "4", "-conns", "4",
-			"-max-bytes", strconv.Itoa(4<<20), "-mbps", fmt.Sprint(e.ReplayMBps), "-for", (l.WarmUp + l.For + time.Second).String())
-		replayed <- o
-	}()
+	old := e.replaying(b, l.WarmUp+l.For+time.Second)
 	beside, c, err := apply(ctx, b, l)
-	o := <-replayed
-	if err = errors.Join(err, o.err); err != nil {
+	r, failed := old()
+	if err = errors.Join(err, failed); err != nil {
 		return err
 	}
 	busy, err := observe.Machine()
 	if err != nil {
 		return err
 	}
-	what := fmt.Sprintf("30 MB/s on %s, without and with a replay of %.0f times --memory at %.0f MB/s: ", name, float64(o.r.Bytes)/budget, o.r.MBPerSecond())
-	invalid := alone.Invalid
-	switch spare := busy.IdleSince(idle); {
-	case invalid == "" && beside.Invalid != "":
-		invalid = beside.Invalid
-	case invalid == "" && o.r.Bytes < 10*budget:
-		invalid = "the replay read less than 10 times --memory"
-	case invalid == "" && spare < .05:
+	what := fmt.Sprintf("30 MB/s on %s, without and with a replay of %.0f times --memory at %.0f MB/s: ", name, float64(r.Bytes)/budget, r.MBPerSecond())
+	invalid := cmp.Or(alone.Invalid, beside.Invalid)
+	if spare := busy.IdleSince(idle); invalid == "" && spare < .05 {
 		invalid = fmt.Sprintf("the machine was busy: %.0f %% of the cores' time was left", spare*100)
+	}
+	if invalid == "" && r.Bytes < 10*budget {
+		invalid = "the replay read less than 10 times --memory"
 	}
 	for _, q := range []struct {
 		name         string
@@ -192,6 +183,20 @@ func (e *Env) replayOn(ctx context.Context, store string) error {
 	return nil
 }
 
+// replaying reads what is old, again and again, in a process of its own. It returns what waits for its end.
+func (e *Env) replaying(b *peer.Broker, d time.Duration) (wait func() (rawdriver.Result, error)) {
+	var r rawdriver.Result
+	ended := make(chan error, 1)
+	go func() {
+		ended <- e.Lab.Raw(-1, &r, "fetch", "-bootstrap", b.Addr, "-topic", "old", "-partitions", "4", "-conns", "4",
+			"-max-bytes", strconv.Itoa(4<<20), "-mbps", fmt.Sprint(e.ReplayMBps), "-for", d.String())
+	}()
+	return func() (rawdriver.Result, error) {
+		err := <-ended
+		return r, err
+	}
+}
+
 // on starts a broker on a folder, or on a simulator that forgets nothing and has the latency of a profile.
 func (e *Env) on(store string, flags ...string) (name string, b *peer.Broker, stop func(), err error) {
 	if store != "folder" {
@@ -201,5 +206,5 @@ func (e *Env) on(store string, flags ...string) (name string, b *peer.Broker, st
 	if b, err = e.Lab.Tidemill(nil, -1, append(slices.Clone(e.Flags), flags...)...); err != nil {
 		return "", nil, nil, err
 	}
-	return "a folder", b, b.Stop, nil
+	return "a folder", b, b.Discard, nil
 }

@@ -30,7 +30,7 @@ func (e *Env) reopenLong(ctx context.Context, batches int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { b.Stop() }()
+	defer func() { b.Discard() }()
 	err = e.Lab.Raw(-1, &rawdriver.Result{}, "produce", "-bootstrap", b.Addr, "-topic", "long", "-partitions", "1", "-conns", "1",
 		"-depth", "512", "-batch", "200", "-record", "100", "-requests", strconv.Itoa(batches))
 	if err != nil {
@@ -83,7 +83,7 @@ func (e *Env) reopenMany(ctx context.Context, partitions, batches int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { b.Stop() }()
+	defer func() { b.Discard() }()
 	err = e.Lab.Raw(-1, &rawdriver.Result{}, "produce", "-bootstrap", b.Addr, "-topic", "many", "-partitions", strconv.Itoa(partitions),
 		"-conns", strconv.Itoa(conns), "-parts", strconv.Itoa(partitions/conns), "-depth", "4", "-batch", "200", "-record", "100",
 		"-requests", strconv.Itoa(batches))

@@ -63,7 +63,7 @@ func (e *Env) judgeSoak(s *report.Series, loads []*kgodriver.Steady) {
 	case math.Min(acked.Second, acked.Last) < .98*want:
 		invalid = fmt.Sprintf("%.1f and %.1f of %.1f MB/s were acknowledged", acked.Second, acked.Last, want)
 	}
-	what := fmt.Sprintf("%.0f minutes at %.0f MB/s, S3 Standard, means of the second and the last third: ", e.Soak.Minutes(), want)
+	what := fmt.Sprintf("%s at %.0f MB/s, S3 Standard, means of the second and the last third: ", e.Soak, want)
 	for _, p := range soakPanels {
 		text, flat := judgePanel(linesOf(s, p.name, p.sum), p.noise)
 		e.add(report.Row{

@@ -26,6 +26,8 @@ const (
 	exitOK      = 0
 	exitFailure = 1
 	exitUsage   = 2
+	// exitNotRun is of fsck, whose failure is a bucket with problems.
+	exitNotRun = 2
 )
 
 // environment is what a verb knows of the world.
@@ -50,6 +52,8 @@ var verbs = []verb{
 	{"topic", "create, list, describe or delete topics", topic},
 	{"produce", "write lines of standard input to a topic", produce},
 	{"consume", "print the records of a topic", consume},
+	{"fsck", "check everything in the bucket against the cluster's metadata, read-only", fsck},
+	{"inspect", "print a stored slot, segment, manifest, topic or offset", inspect},
 	{"config", "explain or validate the broker's settings", configVerb},
 	{"version", "print the version", version},
 }
@@ -81,6 +85,9 @@ func run(ctx context.Context, e *environment) int {
 		message := strings.TrimPrefix(strings.TrimPrefix(err.Error(), errUsage.Error()+": "), config.ErrUsage.Error()+": ")
 		_, _ = fmt.Fprintf(e.stderr, "broker: %s\n  try: broker help\n", message)
 		return exitUsage
+	case errors.Is(err, errNotRun):
+		_, _ = fmt.Fprintf(e.stderr, "broker: %v\n", err)
+		return exitNotRun
 	default:
 		_, _ = fmt.Fprintf(e.stderr, "broker: %v\n", err)
 		return exitFailure

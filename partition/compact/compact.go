@@ -179,7 +179,7 @@ func (r *Round) sift(b record.Batch, v *verdict) error {
 
 // retains reports whether a record stays (C3, C4).
 func (r *Round) retains(x *item, tombstonesGo bool) bool {
-	if x.offset > r.Keys.End() {
+	if x.offset >= r.Keys.End() {
 		return true
 	}
 	if x.null || x.tombstone && tombstonesGo {

@@ -1,0 +1,207 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+const (
+	// mergeFan is how many small parts a log may have in a row before they are merged.
+	mergeFan = 8
+	// mergeMax is how large a part must be to stay as it is.
+	mergeMax = 8 << 20
+)
+
+// planMerge returns a run of parts that should become one: [from, to), empty when there is none. Of parts smaller than mergeMax that lie
+// side by side, mergeFan or more merge when none is as large as the others together: so each merge at least doubles the part that a
+// record is in, and a record moves a bounded number of times. Otherwise the parts on either side of the large one are looked at. When
+// nothing merges any more, a log has at most about 32 parts for each 8 MiB, and in practice far fewer.
+func planMerge(parts []Part) (from, to int) {
+	for i := 0; i < len(parts); i++ {
+		if parts[i].Bytes >= mergeMax {
+			continue
+		}
+		j := i
+		for j < len(parts) && parts[j].Bytes < mergeMax {
+			j++
+		}
+		if from, to := planRun(parts, i, j); from < to {
+			return from, to
+		}
+		i = j
+	}
+	return 0, 0
+}
+
+// planRun plans within the small parts [from, to).
+func planRun(parts []Part, from, to int) (int, int) {
+	if to-from < mergeFan {
+		return 0, 0
+	}
+	largest, sum := from, int64(0)
+	for i := from; i < to; i++ {
+		sum += parts[i].Bytes
+		if parts[i].Bytes > parts[largest].Bytes {
+			largest = i
+		}
+	}
+	if sum >= 2*parts[largest].Bytes {
+		return from, fill(parts, from, to)
+	}
+	if a, b := planRun(parts, from, largest); a < b {
+		return a, b
+	}
+	return planRun(parts, largest+1, to)
+}
+
+// fill returns where a merge that begins at from is large enough.
+func fill(parts []Part, from, to int) int {
+	var sum int64
+	for i := from; i < to; i++ {
+		if sum += parts[i].Bytes; sum >= mergeMax {
+			return i + 1
+		}
+	}
+	return to
+}
+
+// planWaste returns a run of small parts side by side of which some keep large objects alive that are hardly needed otherwise.
+func (s *Set) planWaste(parts []Part) (from, to int) {
+	for i := range parts {
+		if !s.objects.wasteful(parts[i].object()) {
+			continue
+		}
+		to = i + 1
+		for to < len(parts) && s.objects.wasteful(parts[to].object()) {
+			to++
+		}
+		return i, fill(parts, i, to)
+	}
+	return 0, 0
+}
+
+// merging is a run of a log's parts that is being rewritten.
+type merging struct {
+	log   *Log
+	parts []Part
+}
+
+// Merge rewrites runs of small parts, and parts of objects that are hardly needed otherwise, into larger ones. Metadata learns of it
+// with the logs' next manifests; until then the old objects stay.
+func (s *Set) Merge(ctx context.Context) error {
+	if err := s.fencedError(); err != nil {
+		return err
+	}
+	var failed []error
+	for more := true; more && ctx.Err() == nil; {
+		var runs []merging
+		for _, l := range s.all() {
+			if parts := l.startMerge(); len(parts) > 0 {
+				runs = append(runs, merging{l, parts})
+			}
+		}
+		more = len(runs) > 0
+		if err := s.merge(ctx, runs); err != nil {
+			failed, more = append(failed, err), false
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// startMerge plans, and takes the log's parts in hand if there is something to do.
+func (l *Log) startMerge() []Part {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended != nil || l.rewriting {
+		return nil
+	}
+	from, to := planMerge(l.parts)
+	if from == to {
+		from, to = l.set.planWaste(l.parts)
+	}
+	l.rewriting = from < to
+	return l.parts[from:to:to]
+}
+
+func (l *Log) endRewrite() {
+	l.mu.Lock()
+	l.rewriting = false
+	l.mu.Unlock()
+}
+
+// merge rewrites runs and lets their logs refer to the results. Logs whose run failed stay as they are.
+func (s *Set) merge(ctx context.Context, runs []merging) error {
+	if len(runs) == 0 {
+		return nil
+	}
+	var failed []error
+	w := s.newSegmentWriter(ctx)
+	w.puts.SetLimit(1)
+	for _, m := range runs {
+		if err := s.copyParts(ctx, w, m); err != nil {
+			failed = append(failed, fmt.Errorf("merge %v: %w", m.log.id, err))
+		}
+	}
+	parts, err := w.wait()
+	failed = append(failed, err)
+	for _, m := range runs {
+		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true))
+		m.log.endRewrite()
+	}
+	w.settle()
+	s.metrics.merges.Add(float64(len(runs)))
+	return errors.Join(failed...)
+}
+
+func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging) error {
+	extents, err := s.partExtents(ctx, m.log, m.parts)
+	if err != nil {
+		return err
+	}
+	sparse := false
+	for i := range m.parts {
+		sparse = sparse || m.parts[i].Sparse
+	}
+	w.begin(m.log.id, m.parts[0].Base, sparse)
+	defer w.end()
+	return w.copyFrom(s.newSource(ctx, extents))
+}
+
+// swap lets the log refer to other parts in place of some it has, and marks it so that its next manifest says so. Parts of the old ones
+// that retention has dropped meanwhile do not matter. It refuses new ones that do not cover the old ones, or, when all is to be
+// conserved, do not hold each of their batches. A result that is not there, or not whole, changes nothing.
+func (l *Log) swap(old, parts []Part, conserve bool) error {
+	if len(parts) == 0 || parts[len(parts)-1].Last != old[len(old)-1].Last {
+		return nil // it failed, and said why
+	}
+	var sum uint64
+	for i := range old {
+		sum += old[i].Sum
+	}
+	for i := range parts {
+		sum -= parts[i].Sum
+	}
+	if parts[0].Base != old[0].Base || conserve && sum != 0 {
+		return corruptf("segments of %v at offsets %d-%d do not hold what those before did", l.id, old[0].Base, old[len(old)-1].Last)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	from := findPart(l.parts, old[0].Base)
+	to := findPart(l.parts, old[len(old)-1].Last)
+	if l.ended != nil || to == len(l.parts) || l.parts[to] != old[len(old)-1] {
+		return nil // deleted, or all of it behind the log start
+	}
+	l.replacePartsLocked(slices.Concat(l.parts[:from], parts, l.parts[to+1:]))
+	l.markLocked()
+	return nil
+}
+
+// markLocked puts the log on the list of those whose manifest is behind.
+func (l *Log) markLocked() {
+	if !l.dirty {
+		l.dirty = true
+		l.set.dirty.add([]*Log{l}, nil)
+	}
+}

@@ -1,0 +1,83 @@
+package partition
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Keep does what keeps logs as their policies want them, until ctx ends: retention, merging and compaction, and the deletion of what
+// nobody needs any more. It returns ctx's error. Trouble is logged and tried again; nothing is lost meanwhile but space.
+func (s *Set) Keep(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.keepRetention(ctx) })
+	g.Go(func() error { return s.keepCompacted(ctx) })
+	g.Go(func() error { return s.keepTidy(ctx) })
+	return g.Wait()
+}
+
+// keepRetention applies retention at its interval.
+func (s *Set) keepRetention(ctx context.Context) error {
+	for wait := s.opts.Upkeep().InitialDelay; ; wait = s.opts.Upkeep().RetentionInterval {
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		s.report(ctx, "retention", s.Retain(ctx))
+	}
+}
+
+// keepCompacted compacts as long as there is something to compact, and looks again after a while.
+func (s *Set) keepCompacted(ctx context.Context) error {
+	if err := pause(ctx, s.opts.Upkeep().InitialDelay); err != nil {
+		return err
+	}
+	for {
+		worked, err := s.Compact(ctx)
+		s.report(ctx, "compaction", err)
+		if worked && err == nil {
+			continue
+		}
+		if err := pause(ctx, s.opts.Upkeep().CompactionBackoff); err != nil {
+			return err
+		}
+	}
+}
+
+// tidyEvery is how often merges and deletions are looked for. It costs no request when there is nothing to do.
+const tidyEvery = 10 * time.Second
+
+// keepTidy merges small parts, deletes what is due, and now and then sweeps the bucket: first when what earlier lives left in slots has
+// been rewritten.
+func (s *Set) keepTidy(ctx context.Context) error {
+	sweep := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
+	for {
+		if err := pause(ctx, tidyEvery); err != nil {
+			return err
+		}
+		s.report(ctx, "merging segments", s.Merge(ctx))
+		s.report(ctx, "deletion", s.deleteDue(ctx))
+		if now := s.opts.Now(); !now.Before(sweep) {
+			sweep = now.Add(s.opts.SweepInterval)
+			s.report(ctx, "sweep", s.Sweep(ctx))
+		}
+	}
+}
+
+// report logs what went wrong, unless the life or the process ends.
+func (s *Set) report(ctx context.Context, what string, err error) {
+	if err != nil && ctx.Err() == nil && s.fencedError() == nil {
+		s.opts.Logger.Warn(what+" failed; it is tried again", "error", err)
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
