@@ -67,7 +67,7 @@ func (m *agreed) Partition(_ context.Context, id protocol.PartitionID) (metadata
 	defer m.mu.Unlock()
 	st, ok := m.states[id]
 	if !ok {
-		return st, metadata.ErrUnknownTopic
+		return st, metadata.ErrUnknownPartition
 	}
 	return st, nil
 }
@@ -177,11 +177,18 @@ func newWorld(t *testing.T, partitions int) *world {
 	return w
 }
 
-func (w *world) start(broker int32, epoch uint64) *node {
+// constant is the clock of the lives, so that what they write is the same each time.
+func constant() time.Time { return time.UnixMilli(1_700_000_100_000) }
+
+func (w *world) start(broker int32, epoch uint64, change ...func(*partition.Options)) *node {
 	w.t.Helper()
 	n := &node{world: w, life: wal.Life{Broker: broker, Epoch: epoch, Nonce: [8]byte{0xab, byte(broker), byte(epoch)}}, ran: make(chan error, 1)}
 	w.meta.lives[n.life] = wal.StreamState{Life: n.life, Phase: wal.PhaseOpen, Rev: 1}
-	set, err := partition.NewSet(partition.Options{Life: n.life, Store: w.store, Manifests: w.meta, Logger: quiet})
+	o := partition.Options{Life: n.life, Store: w.store, Manifests: w.meta, Logger: quiet, Now: constant}
+	for _, f := range change {
+		f(&o)
+	}
+	set, err := partition.NewSet(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -140,7 +140,7 @@ func (i *Inspector) partitionOf(ctx context.Context, name string) (metadata.Part
 		return metadata.PartitionState{}, err
 	}
 	st, err := i.Metadata.Partition(ctx, protocol.PartitionID{Topic: t.ID, Partition: int32(n)})
-	if errors.Is(err, metadata.ErrUnknownTopic) {
+	if errors.Is(err, metadata.ErrUnknownTopic) || errors.Is(err, metadata.ErrUnknownPartition) {
 		return st, fmt.Errorf("%w: topic %s has no partition %d", ErrAbsent, t.Name, n)
 	}
 	return st, err

@@ -164,7 +164,7 @@ func (i *Inspector) Topic(ctx context.Context, out io.Writer, name string) error
 	var wrong error
 	for n := range t.Partitions {
 		st, err := i.Metadata.Partition(ctx, protocol.PartitionID{Topic: t.ID, Partition: int32(n)})
-		if errors.Is(err, metadata.ErrUnknownTopic) {
+		if errors.Is(err, metadata.ErrUnknownPartition) {
 			p.row(n, "-", "-", "-", "-", "-", "-", "-", "-", "-", "MISSING")
 			wrong = fmt.Errorf("partition %d has no owner", n)
 			continue

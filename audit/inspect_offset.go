@@ -21,8 +21,9 @@ type place struct {
 	partition.Extent
 	key  string
 	life wal.Life
-	// where says in words how it was found.
-	where string
+	// what is "chunk" or "block"; tail: it is in no manifest yet.
+	what string
+	tail bool
 }
 
 // Offset prints where TOPIC/PARTITION@OFFSET is stored, who wrote it there, and who led when it came.
@@ -66,7 +67,10 @@ func (i *Inspector) Offset(ctx context.Context, out io.Writer, name string) erro
 	}
 	p.field("written by", "life %s", x.life)
 	p.field("object", "%s", x.key)
-	p.field(x.where, "offsets %s at %d, %s", offsets(x.Base, x.Last), x.Pos, bytesOf(int64(x.Len)))
+	if x.tail {
+		p.field("manifest", "none yet: it is in the untrimmed log of the owner")
+	}
+	p.field(x.what, "offsets %s at %d, %s", offsets(x.Base, x.Last), x.Pos, bytesOf(int64(x.Len)))
 	if err := i.batch(ctx, p, &x, offset); err != nil {
 		bad = err
 	}
@@ -81,7 +85,7 @@ func (i *Inspector) find(ctx context.Context, st *metadata.PartitionState, m *pa
 	for n := range m.Extents {
 		if e := &m.Extents[n]; e.Base <= offset && offset <= e.Last {
 			life := m.Lives[e.Life]
-			return place{*e, wal.SlotKey(life, e.Seq), life, "chunk"}, nil
+			return place{*e, wal.SlotKey(life, e.Seq), life, "chunk", false}, nil
 		}
 	}
 	for n := range m.Parts {
@@ -108,7 +112,7 @@ func (i *Inspector) find(ctx context.Context, st *metadata.PartitionState, m *pa
 		}
 		for _, e := range x.Extents {
 			if offset <= e.Last {
-				return place{e, key, life, "block"}, nil
+				return place{e, key, life, "block", false}, nil
 			}
 		}
 	}
@@ -139,7 +143,7 @@ func (i *Inspector) findInLog(ctx context.Context, st *metadata.PartitionState, 
 				e := partition.Extent{
 					Base: c.BaseOffset, Last: c.LastOffset, MaxTimestamp: c.MaxTimestamp, Pos: c.Pos, Len: c.Len, CRC: c.CRC, Seq: seq,
 				}
-				return place{e, key, owner.Life, "chunk, in no manifest yet,"}, nil
+				return place{e, key, owner.Life, "chunk", true}, nil
 			}
 		}
 	}

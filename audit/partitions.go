@@ -32,16 +32,16 @@ func (c *checker) checkPartitions(ctx context.Context) error {
 			if _, ok := c.heads[id]; ok {
 				continue
 			}
-			// The image may be newer than the list, or older: ask for this one.
+			// The image may be newer than the list, or older: ask.
 			st, err := c.opts.Metadata.Partition(ctx, id)
 			switch {
 			case err == nil:
 				c.heads[id] = st
 				states = append(states, st)
+			case errors.Is(err, metadata.ErrUnknownPartition):
+				c.report.add(c.problemOf(id, Ownership, "", "the topic has a partition without an owner"))
 			case !errors.Is(err, metadata.ErrUnknownTopic):
 				return err
-			case c.opts.Metadata.Image().TopicsByID[t.ID] != nil:
-				c.report.add(c.problemOf(id, Ownership, "", "the topic has a partition without an owner"))
 			}
 		}
 	}
@@ -141,7 +141,7 @@ func (c *checker) checkPartition(ctx context.Context, st metadata.PartitionState
 		sure := len(a.problems) == 0 || i == attemptsMax
 		if !sure {
 			now, err := c.opts.Metadata.Partition(ctx, st.ID)
-			if errors.Is(err, metadata.ErrUnknownTopic) {
+			if errors.Is(err, metadata.ErrUnknownTopic) || errors.Is(err, metadata.ErrUnknownPartition) {
 				return nil // deleted meanwhile
 			}
 			if err != nil {

@@ -22,6 +22,9 @@ const GuardKey = guardKey
 // ErrGuard: the bucket's guard is not what was written.
 var ErrGuard = errors.New("metadata: guard is damaged")
 
+// ErrUnknownPartition: the topic exists and has no record of such a partition.
+var ErrUnknownPartition = errors.New("metadata: unknown partition")
+
 // CheckGuard reads the guard and holds it against what EnsureGuard writes, byte for byte. It writes nothing: an absent guard is
 // objectstore.ErrNotFound. Else ErrGuard when it differs, and ErrForeignBucket too when it names another cluster.
 func CheckGuard(ctx context.Context, store objectstore.Store, clusterID string) error {
@@ -85,8 +88,8 @@ func (s *Store) AllLives(ctx context.Context) ([]wal.StreamState, error) {
 	return out, nil
 }
 
-// Partition returns the ownership record of one partition with its manifest head. ErrUnknownTopic when there is none, or when its topic
-// does not exist.
+// Partition returns the ownership record of one partition with its manifest head. ErrUnknownTopic when its topic does not
+// exist, ErrUnknownPartition when there is no record of it though.
 func (s *Store) Partition(ctx context.Context, id protocol.PartitionID) (PartitionState, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
@@ -96,8 +99,11 @@ func (s *Store) Partition(ctx context.Context, id protocol.PartitionID) (Partiti
 		return PartitionState{}, err
 	}
 	topic, part, manifest := kvAt(r, 0), kvAt(r, 1), kvAt(r, 2)
-	if topic == nil || part == nil {
+	if topic == nil {
 		return PartitionState{}, fmt.Errorf("%s: %w", what, ErrUnknownTopic)
+	}
+	if part == nil {
+		return PartitionState{}, fmt.Errorf("%s: %w", what, ErrUnknownPartition)
 	}
 	v, err := decode[partValue](string(part.Key), part.Value)
 	if err != nil {

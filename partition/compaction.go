@@ -286,11 +286,17 @@ func (c *cleaning) cleanBatch(round *compact.Round, b record.Batch) (out record.
 			return nil, 0, err
 		}
 	}
-	base := c.rolls[max(findRoll(c.rolls, b.BaseOffset()), 0)].Base
-	c.removed[base] += int64(len(b) - len(out))
-	c.log.set.metrics.cleanedBytes.Add(float64(len(b) - len(out)))
+	c.log.set.metrics.cleanedBytes.Add(float64(max(0, len(b)-len(out)))) // a delete horizon may take a byte more
 	if len(out) > 0 {
 		c.written += batchSum(out)
+	}
+	roll := findRoll(c.rolls, b.BaseOffset())
+	if roll < 0 {
+		return out, what, nil // of a roll that went before
+	}
+	base := c.rolls[roll].Base
+	c.removed[base] += int64(len(b) - len(out))
+	if len(out) > 0 {
 		if _, seen := c.newest[base]; !seen {
 			c.newest[base] = math.MinInt64
 		}

@@ -40,7 +40,7 @@ func newWorld(t testing.TB) *world {
 	mem := memstore.New()
 	return &world{
 		t: t, mem: mem, store: faultstore.New(mem, 1), now: time.UnixMilli(1_700_000_000_000),
-		meta: &fakeMeta{states: map[protocol.PartitionID]*metadata.PartitionState{}, trims: map[wal.Life]int64{}},
+		meta: &fakeMeta{states: map[protocol.PartitionID]*metadata.PartitionState{}, trims: map[wal.Life]int64{}, ended: map[wal.Life]int64{}},
 	}
 }
 
@@ -140,6 +140,9 @@ func (n *node) commit() {
 func (n *node) kill() map[wal.Life]wal.Recovery {
 	trim := n.meta.trims[n.life]
 	r := wal.Recovery{Life: n.life, N: n.seq, Trim: trim}
+	n.meta.mu.Lock()
+	n.meta.ended[n.life] = n.seq
+	n.meta.mu.Unlock()
 	for _, c := range n.index {
 		if c.Seq >= trim {
 			r.Chunks = append(r.Chunks, c)
@@ -183,6 +186,8 @@ type fakeMeta struct {
 	after  error
 	apply  int
 	calls  int
+	// ended are the lives whose logs were sealed, with their ends.
+	ended map[wal.Life]int64
 }
 
 var errMeta = errors.New("etcd is away")
@@ -222,6 +227,11 @@ func (m *fakeMeta) Partitions(context.Context) ([]metadata.PartitionState, error
 }
 
 func (m *fakeMeta) Load(_ context.Context, life wal.Life) (wal.StreamState, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n, ended := m.ended[life]; ended {
+		return wal.StreamState{Life: life, Phase: wal.PhaseSealed, N: n, Trim: m.trims[life], Rev: 5}, nil
+	}
 	return wal.StreamState{Life: life, Phase: wal.PhaseOpen, Rev: 5}, nil
 }
 

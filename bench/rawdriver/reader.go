@@ -3,6 +3,7 @@ package rawdriver
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -56,7 +57,7 @@ func (r *Reader) once(ctx context.Context, partition int32, offset int64) (err e
 	case err != nil: // also an error code: the answer of a broker that has just started; another connection does not harm
 		r.Close()
 	case c.next == offset:
-		err = fmt.Errorf("no batch")
+		err = errors.New("no batch")
 	}
 	return err
 }

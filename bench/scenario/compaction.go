@@ -38,7 +38,7 @@ func (e *Env) compact(ctx context.Context, what string, record int, bytes int64,
 	}
 	defer b.Discard()
 	err = rawdriver.CreateTopicWith(ctx, b.Addr, "state", partitions, map[string]string{
-		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.bytes": strconv.Itoa(64 << 20),
+		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.bytes": strconv.Itoa(16 << 20),
 		"min.compaction.lag.ms": strconv.FormatInt((24 * time.Hour).Milliseconds(), 10),
 	})
 	if err != nil {
@@ -81,18 +81,17 @@ func (e *Env) compact(ctx context.Context, what string, record int, bytes int64,
 	return nil
 }
 
-// watchCompaction waits until compaction has begun and has read nothing more for a while, and returns what it read, and the
-// broker's CPU time and the time until then.
+// watchCompaction waits until compaction has begun and has read nothing more for a while, which is long enough to write what is
+// left. It returns what was read and how long that took, and the broker's CPU time with that while.
 func watchCompaction(ctx context.Context, b *peer.Broker) (read float64, cpu, took time.Duration, err error) {
 	const look, settled, patience = 250 * time.Millisecond, 10 * time.Second, 60 * time.Second
-	begun := time.Now()
-	moved := begun
-	var first, last float64
 	start, err := b.Usage()
 	if err != nil {
 		return 0, 0, 0, err
 	}
-	for n := 0; ; n++ {
+	begun := time.Now()
+	moved, first, last := begun, -1., -1.
+	for {
 		m, err := b.Metrics()
 		if err != nil {
 			return 0, 0, 0, err
@@ -101,32 +100,25 @@ func watchCompaction(ctx context.Context, b *peer.Broker) (read float64, cpu, to
 		if err != nil {
 			return 0, 0, 0, err
 		}
-		u, err := b.Usage()
-		if err != nil {
-			return 0, 0, 0, err
-		}
-		if n == 0 {
+		if first < 0 {
 			first, last = now, now
 		}
 		if now > last {
 			last, moved = now, time.Now()
-			cpu, took = u.CPU()-start.CPU(), moved.Sub(begun)
 		}
-		wait := settled
-		if last == first {
-			wait = patience
+		still := time.Since(moved)
+		if last == first && still > patience {
+			return 0, 0, 0, fmt.Errorf("nothing was compacted within %s", patience)
 		}
-		if time.Since(moved) > wait {
+		if last > first && still > settled {
 			break
 		}
 		if err := pause(ctx, look); err != nil {
 			return 0, 0, 0, err
 		}
 	}
-	if last == first {
-		return 0, 0, 0, fmt.Errorf("nothing was compacted within %s", patience)
-	}
-	return last - first, cpu, took, nil
+	end, err := b.Usage()
+	return last - first, end.CPU() - start.CPU(), moved.Sub(begun), err
 }
 
 // holds is how many bytes of records are in the bucket.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/audit"
+	"github.com/tidemill/tidemill/config"
 )
 
 var (
@@ -37,6 +38,9 @@ func fsck(ctx context.Context, e *environment) error {
 	}
 	e.args = takeSwitches(e.args, map[string]*bool{"json": &asJSON, "no-data": &noData})
 	opened, err := openCluster(ctx, e)
+	if errors.Is(err, config.ErrUsage) {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotRun, err)
 	}

@@ -1,0 +1,218 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/tidemill/tidemill/objectstore/faultstore"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// lifeModel is a log as a list of what was written and a map of what is the last of each key.
+type lifeModel struct {
+	records []modelRecord
+	start   int64
+}
+
+type modelRecord struct {
+	key, value string
+	dead       bool
+	ts         int64
+}
+
+// lifeMachine drives one log through everything that rewrites, trims and removes, and compares it with the model.
+type lifeMachine struct {
+	w      *world
+	n      *node
+	l      *Log
+	policy *Policy
+	model  lifeModel
+}
+
+func (m *lifeMachine) produce(t *rapid.T) {
+	batches := rapid.IntRange(1, 4).Draw(t, "batches")
+	for range batches {
+		keys := rapid.SliceOfN(rapid.StringMatching(`-?[a-f]`), 1, 5).Draw(t, "keys")
+		ts := m.w.now.UnixMilli()
+		o := m.l.try(keyed(ts, keys...))
+		if o.calls > 0 && o.err != nil {
+			t.Fatal(o.err)
+		}
+		for i, k := range keys {
+			r := modelRecord{key: k, value: fmt.Sprintf("%s at %d", k, ts), ts: ts + int64(i)}
+			if k[0] == '-' {
+				r = modelRecord{key: k[1:], dead: true, ts: ts + int64(i)}
+			}
+			m.model.records = append(m.model.records, r)
+		}
+		if rapid.Bool().Draw(t, "cut") {
+			m.n.commit()
+		}
+		m.w.now = m.w.now.Add(time.Second)
+	}
+	m.n.commit()
+}
+
+func (m *lifeMachine) restart(t *rapid.T, clean bool) {
+	if clean {
+		m.must(t, m.n.set.Checkpoint(context.Background()))
+	}
+	m.n = m.w.reopen(m.n.kill(), m.options)
+	m.l = m.n.log(0)
+}
+
+func (m *lifeMachine) options(o *Options) {
+	o.Policy = func(protocol.TopicID) *Policy { return m.policy }
+	o.Upkeep = func() Upkeep {
+		u := DefaultUpkeep()
+		u.KeyMapBytes = 100 // three keys: rounds end early and another goes on
+		return u
+	}
+	o.TailBytes, o.CacheBytes = 2000, 5000
+}
+
+func (m *lifeMachine) must(t *rapid.T, err error) {
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (m *lifeMachine) step(t *rapid.T) {
+	ctx := context.Background()
+	switch rapid.IntRange(0, 12).Draw(t, "step") {
+	case 0, 1, 2, 3:
+		m.produce(t)
+	case 4, 5:
+		m.must(t, m.n.set.Checkpoint(ctx))
+	case 6:
+		_, err := m.n.set.Compact(ctx)
+		m.must(t, err)
+	case 7:
+		m.must(t, m.n.set.Merge(ctx))
+	case 8:
+		m.must(t, m.n.set.Retain(ctx))
+		m.model.start = m.l.State().LogStart // TestRetention says whether it is right
+	case 9:
+		st := m.l.State()
+		to := rapid.Int64Range(st.LogStart, st.HighWatermark).Draw(t, "delete up to")
+		got, err := m.l.DeleteRecords(ctx, to)
+		if err != nil || got != to {
+			t.Fatalf("delete records up to %d: %d, %v", to, got, err)
+		}
+		m.model.start = to
+	case 10:
+		m.restart(t, rapid.Bool().Draw(t, "clean"))
+	case 11: // trouble with the store: all of it fails or none of it matters
+		m.w.store.SetRules(faultstore.Rule{Fault: faultstore.Fault(rapid.SampledFrom([]int{int(faultstore.Lost), int(faultstore.LostReply)}).Draw(t, "fault")), Chance: 0.5})
+		_ = m.n.set.Checkpoint(ctx)
+		_, _ = m.n.set.Compact(ctx)
+		_ = m.n.set.Merge(ctx)
+		m.w.store.SetRules()
+	case 12:
+		m.must(t, m.n.set.Sweep(ctx))
+		m.w.now = m.w.now.Add(m.n.set.opts.DeleteDelay)
+		m.must(t, m.n.set.deleteDue(ctx))
+	}
+}
+
+// check reads the log from its start. What is read is what was written, at its offset; what a policy may not remove is there.
+func (m *lifeMachine) check(t *rapid.T) {
+	st := m.l.State()
+	if st.LogStart != m.model.start || st.HighWatermark != int64(len(m.model.records)) {
+		t.Fatalf("log from %d to %d, want %d to %d", st.LogStart, st.HighWatermark, m.model.start, len(m.model.records))
+	}
+	read := map[int64]bool{}
+	last := int64(-1)
+	for _, r := range m.l.allRecords(m.w.t, 0) {
+		want := m.model.records[r.Offset]
+		if string(r.Key) != want.key || string(r.Value) != want.value || (r.Value == nil) != want.dead || r.Timestamp != want.ts || r.Offset <= last {
+			t.Fatalf("offset %d is %+v, want %+v", r.Offset, r, want)
+		}
+		last = r.Offset
+		read[r.Offset] = true
+	}
+	newest := map[string]int64{}
+	for offset := m.model.start; offset < st.HighWatermark; offset++ {
+		newest[m.model.records[offset].key] = offset
+	}
+	for offset := m.model.start; offset < st.HighWatermark; offset++ {
+		r := m.model.records[offset]
+		superseded := m.policy.Compact && (newest[r.key] > offset || r.dead) && offset < m.l.compactedTo
+		if !read[offset] && !superseded {
+			t.Fatalf("offset %d (%+v) is gone; the newest of its key is at %d, compaction was up to %d", offset, r, newest[r.key], m.l.compactedTo)
+		}
+	}
+	for ts := range 3 { // exact look-ups by time, also on old data (L2)
+		m.checkTime(t, read, m.w.now.UnixMilli()-int64(ts)*3500)
+	}
+}
+
+func (m *lifeMachine) checkTime(t *rapid.T, read map[int64]bool, ts int64) {
+	wantTS, want := int64(-1), int64(-1)
+	for offset := m.model.start; offset < int64(len(m.model.records)); offset++ {
+		if r := m.model.records[offset]; read[offset] && r.ts >= ts {
+			wantTS, want = r.ts, offset
+			break
+		}
+	}
+	if got, offset, err := m.l.OffsetsForTime(context.Background(), ts); err != nil || got != wantTS || offset != want {
+		t.Fatalf("time %d: (%d, %d), %v, want (%d, %d)", ts, got, offset, err, wantTS, want)
+	}
+}
+
+// TestLifeCycle is random produce, delete, compact, merge, restart and trouble against a model that is a list and a map.
+func TestLifeCycle(t *testing.T) {
+	for name, policy := range map[string]Policy{
+		"delete":  {Delete: true, RetentionMs: 20_000, RetentionBytes: 3000, SegmentBytes: 600, SegmentMs: 1 << 40},
+		"compact": {Compact: true, RetentionMs: 1, RetentionBytes: 1, SegmentBytes: 600, SegmentMs: 5000, MinCleanableRatio: 0.01},
+		"both": {
+			Delete: true, Compact: true, RetentionMs: 60_000, RetentionBytes: -1, SegmentBytes: 600, SegmentMs: 1 << 40,
+			MinCleanableRatio: 0.3, DeleteRetentionMs: 3000,
+		},
+		"neither": {RetentionMs: 1, RetentionBytes: 1, SegmentBytes: 600, SegmentMs: 1 << 40},
+	} {
+		t.Run(name, func(t *testing.T) {
+			rapid.Check(t, func(rt *rapid.T) {
+				m := &lifeMachine{w: newWorld(t), policy: &policy}
+				m.n = m.w.start(m.options)
+				m.l = m.n.create(0)
+				for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+					m.step(rt)
+					m.check(rt)
+				}
+				m.restart(rt, false)
+				m.check(rt)
+			})
+		})
+	}
+}
+
+func TestCompactionLeavesDamagedLogsAlone(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	l := n.create(0)
+	p := lifePolicies(1)
+	l.SetPolicy(p)
+	for i := range 10 {
+		l.try(keyed(int64(i), "a", "b"))
+		n.commit()
+	}
+	n.checkpointed(t)
+	was := len(l.parts)
+	w.store.SetRules(faultstore.Rule{Op: faultstore.ReadAt, Fault: faultstore.Flip})
+	if worked, err := n.set.Compact(context.Background()); !errors.Is(err, ErrCorrupt) || worked {
+		t.Errorf("compaction of damaged data: %v, %v", worked, err)
+	}
+	w.store.SetRules()
+	if l.rewriting || len(l.parts) != was || l.compactedTo != 0 {
+		t.Errorf("in hand: %v, %d parts, compacted up to %d", l.rewriting, len(l.parts), l.compactedTo)
+	}
+	if worked, err := n.set.Compact(context.Background()); err != nil || !worked {
+		t.Errorf("afterwards: %v, %v", worked, err)
+	}
+}
