@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tidemill/tidemill/partition"
@@ -26,7 +27,9 @@ func keyed(value string, keys ...string) record.Batch {
 }
 
 // TestAfterUpkeep audits logs that were compacted, merged, cut by retention, and whose replaced objects were deleted.
-func TestAfterUpkeep(t *testing.T) {
+func TestAfterUpkeep(t *testing.T) { synctest.Test(t, testAfterUpkeep) }
+
+func testAfterUpkeep(t *testing.T) {
 	w := newWorld(t, 2)
 	policy := partition.DefaultPolicy()
 	policy.Compact, policy.Delete, policy.SegmentBytes, policy.MinCleanableRatio = true, false, 400, 0
@@ -80,10 +83,11 @@ func TestAfterUpkeep(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	kept := make(chan error, 1)
 	go func() { kept <- n.set.Keep(ctx) }()
-	for end := time.Now().Add(20 * time.Second); len(w.keys("")) > before/2 && time.Now().Before(end); {
+	for range 100 {
 		if r := w.check(w.store); !r.OK { // while objects go
 			t.Fatal(r.Problems)
 		}
+		<-time.After(time.Second)
 	}
 	stop()
 	<-kept
@@ -93,6 +97,7 @@ func TestAfterUpkeep(t *testing.T) {
 	if r := w.check(w.store); !r.OK {
 		t.Fatal(r.Problems)
 	}
+	n.close()
 	for _, key := range w.keys(partition.SegmentPrefix) {
 		body := w.get(key)
 		for pos := 0; pos < len(body); pos += 5 {

@@ -74,13 +74,12 @@ func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
 // read reads; stored: from segments, also what is in slots in memory.
 func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, error) {
 	var buf [4]Extent
-	plan, parts, res, err := l.plan(in, stored, buf[:0])
+	plan, old, res, err := l.plan(in, stored, buf[:0])
 	if err != nil || in.Offset >= res.HighWatermark {
 		return res, err
 	}
-	var behind []Extent
-	if len(parts) > 0 {
-		if plan, behind, err = l.planFromParts(ctx, in, parts); err != nil {
+	if len(old.parts) > 0 {
+		if plan, err = l.planFromParts(ctx, in, &old); err != nil {
 			return res, err
 		}
 	}
@@ -89,28 +88,40 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 		res.Release()
 		return res, err
 	}
-	if len(parts) > 0 && res.Bytes > 0 {
-		l.readAhead(ctx, in.Offset, res.next, behind, parts[1:])
+	if old.scanned && res.Bytes > 0 {
+		l.readAhead(ctx, in.Offset, res.next, old)
 	}
 	return res, nil
 }
 
+// oldData is where a read that begins in segments goes on: in the extents behind those that it took, in the parts behind these, and in
+// the slots behind all parts.
+type oldData struct {
+	scanned bool
+	behind  []Extent
+	parts   []Part
+	recent  []Extent
+}
+
 // plan appends the extents that the read may need to buf. When they lie in segments, it returns the parts from the one that holds the
-// offset on in their place.
-func (l *Log) plan(in ReadInput, stored bool, buf []Extent) ([]Extent, []Part, ReadResult, error) {
+// offset on in their place, with what lies behind all parts.
+func (l *Log) plan(in ReadInput, stored bool, buf []Extent) ([]Extent, oldData, ReadResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(l.ended, ErrUnknownPartition) {
-		return nil, nil, ReadResult{}, l.ended
+		return nil, oldData{}, ReadResult{}, l.ended
 	}
 	res := ReadResult{State: l.stateLocked()}
 	if in.Offset < l.logStart || in.Offset > l.end {
-		return nil, nil, res, fmt.Errorf("%w: %d is not in %d-%d of %v", ErrOffsetOutOfRange, in.Offset, l.logStart, l.end, l.id)
+		return nil, oldData{}, res, fmt.Errorf("%w: %d is not in %d-%d of %v", ErrOffsetOutOfRange, in.Offset, l.logStart, l.end, l.id)
 	}
 	if n := len(l.parts); n > 0 && in.Offset <= l.parts[n-1].Last && (stored || !l.inTailLocked(in.Offset)) {
-		return nil, l.parts[findPart(l.parts, in.Offset):], res, nil
+		// recent is only appended to in place, so its present elements may be read without the lock.
+		recent := l.recent[l.unwrittenLocked():len(l.recent):len(l.recent)]
+		return nil, oldData{scanned: true, parts: l.parts[findPart(l.parts, in.Offset):], recent: recent}, res, nil
 	}
-	return appendPlan(buf, l.recent, in), nil, res, nil
+	left := in.MaxBytes
+	return appendPlan(buf, l.recent, in.Offset, &left), oldData{}, res, nil
 }
 
 // inTailLocked reports whether the record at offset is in a slot in memory.
@@ -119,26 +130,43 @@ func (l *Log) inTailLocked(offset int64) bool {
 	return i < len(l.recent) && l.recent[i].Base <= offset && l.recent[i].Life == l.set.life && l.set.tail.has(l.recent[i].Seq)
 }
 
-// planFromParts returns the extents that the read may need of the first part, and those behind them.
-func (l *Log) planFromParts(ctx context.Context, in ReadInput, parts []Part) (plan, behind []Extent, err error) {
-	extents, err := l.set.index(ctx, l.id, &parts[0])
-	if err != nil {
-		return nil, nil, err
+// planFromParts returns the extents that the read may need, from the first part on, and leaves in old what lies behind them. Only an
+// index that the first batch depends on fails the read.
+func (l *Log) planFromParts(ctx context.Context, in ReadInput, old *oldData) (plan []Extent, err error) {
+	left := in.MaxBytes
+	for len(old.parts) > 0 && (left > 0 || len(plan) == 0) && len(plan) < planMax {
+		p := &old.parts[0]
+		if len(old.parts) > 1 && p.Bytes < int64(left) {
+			key, load := l.set.indexOf(l.id, &old.parts[1])
+			l.set.cache.prefetch(ctx, key, load, false)
+		}
+		extents, err := l.set.index(ctx, l.id, p)
+		if err != nil && len(plan) == 0 {
+			return nil, err
+		}
+		if err != nil {
+			return plan, nil
+		}
+		was := len(plan)
+		plan = appendPlan(plan, extents, in.Offset, &left)
+		old.parts = old.parts[1:]
+		old.behind = extents[findExtent(extents, in.Offset)+len(plan)-was:]
 	}
-	plan = appendPlan(nil, extents, in)
-	return plan, extents[findExtent(extents, in.Offset)+len(plan):], nil
+	if len(old.parts) == 0 && len(old.behind) == 0 && left > 0 && len(plan) < planMax {
+		plan = appendPlan(plan, old.recent, in.Offset, &left)
+	}
+	return plan, nil
 }
 
-// appendPlan appends the extents from in.Offset on until they fill in.MaxBytes. One that begins before the offset may contribute
-// anything: it does not count.
-func appendPlan(plan, extents []Extent, in ReadInput) []Extent {
-	left := in.MaxBytes
-	for i := findExtent(extents, in.Offset); i < len(extents) && len(plan) < planMax; i++ {
+// appendPlan appends the extents from offset on until they fill left bytes. One that begins before the offset may contribute anything:
+// it does not count.
+func appendPlan(plan, extents []Extent, offset int64, left *int) []Extent {
+	for i := findExtent(extents, offset); i < len(extents) && len(plan) < planMax; i++ {
 		plan = append(plan, extents[i])
-		if in.Offset <= extents[i].Base {
-			left -= int(extents[i].Len)
+		if offset <= extents[i].Base {
+			*left -= int(extents[i].Len)
 		}
-		if left <= 0 {
+		if *left <= 0 {
 			break
 		}
 	}

@@ -14,17 +14,17 @@ type scan struct {
 
 // readAhead begins to load what a reader will ask for next, if it seems to go through the log: the extents behind what it got, and the
 // beginning of the next part. The cache says how much memory there is for it.
-func (l *Log) readAhead(ctx context.Context, offset, next int64, behind []Extent, parts []Part) {
+func (l *Log) readAhead(ctx context.Context, offset, next int64, old oldData) {
 	n := min(int(l.noteScan(offset, next)), int(l.set.cache.ahead.Load()))
 	if n == 0 {
 		return
 	}
-	i := findExtent(behind, next)
-	for ; i < len(behind) && n > 0; i, n = i+1, n-1 {
-		l.set.prefetch(ctx, &behind[i], true)
+	i := findExtent(old.behind, next)
+	for ; i < len(old.behind) && n > 0; i, n = i+1, n-1 {
+		l.set.prefetch(ctx, &old.behind[i], true)
 	}
-	if n > 0 && len(parts) > 0 {
-		key, load := l.set.indexOf(l.id, &parts[0])
+	if n > 0 && len(old.parts) > 0 {
+		key, load := l.set.indexOf(l.id, &old.parts[0])
 		l.set.cache.prefetch(ctx, key, load, true)
 	}
 }

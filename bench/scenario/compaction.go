@@ -84,7 +84,7 @@ func (e *Env) compact(ctx context.Context, what string, record int, bytes int64,
 // watchCompaction waits until compaction has begun and has read nothing more for a while, which is long enough to write what is
 // left. It returns what was read and how long that took, and the broker's CPU time with that while.
 func watchCompaction(ctx context.Context, b *peer.Broker) (read float64, cpu, took time.Duration, err error) {
-	const look, settled, patience = 250 * time.Millisecond, 10 * time.Second, 60 * time.Second
+	const look, settled, patience = time.Second, 10 * time.Second, 60 * time.Second
 	start, err := b.Usage()
 	if err != nil {
 		return 0, 0, 0, err
