@@ -81,7 +81,7 @@ func (r *chunkReader) piece(ctx context.Context, pos uint32) (*block, error) {
 func (s *Set) pieceOf(e *Extent, pos uint32) (blockKey, loader) {
 	from := pos - pos%pieceMax
 	key := blockKey{objectID: e.object(), pos: e.Pos + from, len: min(pieceMax, e.Len-from)}
-	crc, single := e.CRC, e.Len <= pieceMax
+	crc, single, first, sparse := e.CRC, e.Len <= pieceMax, e.Base, e.Sparse
 	return key, func(ctx context.Context, b *block) error {
 		b.memory = s.pool.Get(int(key.len))
 		b.data = b.memory.Bytes()
@@ -97,9 +97,25 @@ func (s *Set) pieceOf(e *Extent, pos uint32) (blockKey, loader) {
 			}
 		}
 		s.metrics.corruptions.Inc()
+		if !anyBroken(b.data, first, sparse) {
+			return corruptf("%v %d at %d+%d: checksum mismatch in what no batch's own covers", key.kind, key.seq, key.pos, key.len)
+		}
 		b.fleeting = true
 		return nil // batches whose own checksum is right are served: only the damaged offsets fail
 	}
+}
+
+// anyBroken reports whether a batch in data shows damage by itself, or by not following the one before. If none does, the damage is in
+// a leader epoch, or in a base offset where there are gaps, and nobody can tell whose.
+func anyBroken(data []byte, next int64, sparse bool) bool {
+	for len(data) > 0 {
+		b, rest, err := record.Next(data)
+		if err != nil || b == nil || record.CheckCRC(b) != nil || !sparse && b.BaseOffset() != next {
+			return true
+		}
+		data, next = rest, b.LastOffset()+1
+	}
+	return false
 }
 
 // inMemory reports whether the whole chunk is at hand.

@@ -50,6 +50,9 @@ func (s *Set) Compact(ctx context.Context) (worked bool, err error) {
 	if !up.Compaction {
 		return false, nil
 	}
+	if err := s.checkpointForCompaction(ctx); err != nil {
+		return false, err
+	}
 	var due []*cleaning
 	for _, l := range s.all() {
 		if c := l.startCleaning(); c != nil {
@@ -67,6 +70,36 @@ func (s *Set) Compact(ctx context.Context) (worked bool, err error) {
 	return worked, errors.Join(failed...)
 }
 
+// checkpointForCompaction writes a checkpoint if there is something to clean that lies in slots still: compaction works on segments.
+func (s *Set) checkpointForCompaction(ctx context.Context) error {
+	for _, l := range s.all() {
+		if l.cleanableInSlots() {
+			return s.Checkpoint(ctx)
+		}
+	}
+	return nil
+}
+
+// cleanableInSlots reports whether a round would be due, or would reach further, if all of the log were in segments.
+func (l *Log) cleanableInSlots() bool {
+	now := l.set.opts.Now().UnixMilli()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := l.unwrittenLocked()
+	if !l.policy.Compact || l.ended != nil || len(l.rolls) < 2 || first == len(l.recent) || l.recent[first].Base >= l.rolls[len(l.rolls)-1].Base {
+		return false
+	}
+	c := l.cleaningLocked()
+	return c.measure(l.hw, now) && c.to > l.recent[first].Base
+}
+
+// cleaningLocked returns a round that is not measured yet. Its rolls are the log's own.
+func (l *Log) cleaningLocked() *cleaning {
+	return &cleaning{
+		log: l, policy: l.policy, logStart: l.logStart, rolls: l.rolls, aborted: l.aborted, from: max(l.compactedTo, l.logStart, l.rolls[0].Base),
+	}
+}
+
 // startCleaning returns the round that is due for the log, which takes its parts in hand, or nil.
 func (l *Log) startCleaning() *cleaning {
 	now := l.set.opts.Now().UnixMilli()
@@ -75,12 +108,11 @@ func (l *Log) startCleaning() *cleaning {
 	if !l.policy.Compact || l.rewriting || l.ended != nil || len(l.parts) == 0 || len(l.rolls) < 2 {
 		return nil
 	}
-	c := &cleaning{log: l, policy: l.policy, logStart: l.logStart, rolls: slices.Clone(l.rolls), aborted: l.aborted}
-	c.from = max(l.compactedTo, l.logStart, l.rolls[0].Base)
-	due := c.measure(min(l.hw, l.parts[len(l.parts)-1].Last+1), now)
-	if !due {
+	c := l.cleaningLocked()
+	if !c.measure(min(l.hw, l.parts[len(l.parts)-1].Last+1), now) {
 		return nil
 	}
+	c.rolls = slices.Clone(c.rolls)
 	c.parts = l.parts[: findPart(l.parts, c.to-1)+1 : findPart(l.parts, c.to-1)+1]
 	c.producers = make(map[int64]int64, len(l.producers))
 	for id, p := range l.producers {

@@ -188,6 +188,9 @@ type fakeMeta struct {
 	calls  int
 	// ended are the lives whose logs were sealed, with their ends.
 	ended map[wal.Life]int64
+	// unknown is a life that was never opened here. partitions fails the listing.
+	unknown    wal.Life
+	partitions error
 }
 
 var errMeta = errors.New("etcd is away")
@@ -219,6 +222,9 @@ func (m *fakeMeta) CommitManifests(_ context.Context, life wal.Life, updates []m
 func (m *fakeMeta) Partitions(context.Context) ([]metadata.PartitionState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.partitions != nil {
+		return nil, m.partitions
+	}
 	var out []metadata.PartitionState
 	for _, st := range m.states {
 		out = append(out, *st)
@@ -229,6 +235,9 @@ func (m *fakeMeta) Partitions(context.Context) ([]metadata.PartitionState, error
 func (m *fakeMeta) Load(_ context.Context, life wal.Life) (wal.StreamState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !life.IsZero() && life == m.unknown {
+		return wal.StreamState{}, metadata.ErrUnknownLife
+	}
 	if n, ended := m.ended[life]; ended {
 		return wal.StreamState{Life: life, Phase: wal.PhaseSealed, N: n, Trim: m.trims[life], Rev: 5}, nil
 	}

@@ -216,3 +216,28 @@ func TestCompactionLeavesDamagedLogsAlone(t *testing.T) {
 		t.Errorf("afterwards: %v, %v", worked, err)
 	}
 }
+
+// TestCompactionIsSeenAtOnce: what is in memory as it was written does not hide that it was compacted, and what is only in slots is
+// compacted without waiting for a checkpoint.
+func TestCompactionIsSeenAtOnce(t *testing.T) {
+	n := newWorld(t).start()
+	l := n.create(0)
+	l.SetPolicy(lifePolicies(1))
+	for i := range 12 {
+		l.try(keyed(int64(i), "a", "b"))
+		if i%5 == 4 {
+			n.commit()
+		}
+	}
+	n.commit()
+	if worked, err := n.set.Compact(context.Background()); err != nil || !worked {
+		t.Fatalf("compact: %v, %v", worked, err)
+	}
+	active := l.rolls[len(l.rolls)-1].Base
+	if got, want := len(l.allRecords(t, 0)), int(24-active)+2; got != want {
+		t.Errorf("%d records, want %d: all from %d on and the last of each key before", got, want, active)
+	}
+	if worked, err := n.set.Compact(context.Background()); err != nil || worked {
+		t.Errorf("compact again: %v, %v", worked, err)
+	}
+}

@@ -124,10 +124,15 @@ func (l *Log) plan(in ReadInput, stored bool, buf []Extent) ([]Extent, oldData, 
 	return appendPlan(buf, l.recent, in.Offset, &left), oldData{}, res, nil
 }
 
-// inTailLocked reports whether the record at offset is in a slot in memory.
+// inTailLocked reports whether the record at offset is in a slot in memory that still is what the log holds: compaction changes segments
+// only.
 func (l *Log) inTailLocked(offset int64) bool {
 	i := findExtent(l.recent, offset)
-	return i < len(l.recent) && l.recent[i].Base <= offset && l.recent[i].Life == l.set.life && l.set.tail.has(l.recent[i].Seq)
+	if i == len(l.recent) || l.recent[i].Base > offset {
+		return false
+	}
+	e := &l.recent[i]
+	return e.Life == l.set.life && e.Base >= l.compactedTo && l.set.tail.has(e.Seq)
 }
 
 // planFromParts returns the extents that the read may need, from the first part on, and leaves in old what lies behind them. Only an
