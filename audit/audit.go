@@ -63,7 +63,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// ErrNoCluster: metadata holds no cluster of this name.
+// ErrNoCluster means that metadata holds no cluster of this name.
 var ErrNoCluster = errors.New("audit: no such cluster")
 
 // checker is one run of Check.

@@ -128,6 +128,7 @@ func TestDamages(t *testing.T) {
 		{name: "slots of two lives swapped", edits: swapped(o.tail, o.pending), class: Damaged, key: o.pending},
 		{name: "segments swapped", edits: swapped(o.keys("segment/")[0], o.keys("segment/")[1]), class: Damaged, key: o.keys("segment/")[1]},
 		{name: "manifest objects swapped", edits: swapped(o.manifest, o.keys("manifest/")[0]), class: Mismatch, key: o.manifest},
+		{name: "superseded manifest objects swapped", edits: swapped(o.keys("manifest/")[0], o.keys("manifest/")[1]), class: Damaged, key: o.keys("manifest/")[0]},
 		{name: "recovery objects swapped", edits: swapped(o.keys("recovery/")[0], o.keys("recovery/")[1]), class: Damaged, key: o.recovery},
 		{name: "stray segment", edits: map[string][]byte{partition.SegmentKey(closed, 99): segmentAs(o.get(o.segment), closed, 99)}, leak: LeakSegment},
 		{name: "stray segment, damaged", edits: map[string][]byte{partition.SegmentKey(closed, 99): o.get(o.segment)}, class: Damaged, key: partition.SegmentKey(closed, 99)},

@@ -91,22 +91,31 @@ func crafted(t *testing.T, sparse bool, edit func(*partition.Index), blocks ...[
 		Partition: pid(0), Version: 1, EndOffset: part.Last + 1, Lives: []wal.Life{life}, CoordinatorOffset: -1, Parts: []partition.Part{part},
 		Epochs: []partition.Epoch{{Epoch: 0}, {Epoch: 1, Start: 5}},
 	}
+	w.meta.change(pid(0), func(st *metadata.PartitionState) {
+		*st = metadata.PartitionState{
+			ID: pid(0), Owner: life, LeaderEpoch: 1, Start: 5, Rev: 1, History: []metadata.EpochStart{{Life: life}, {Epoch: 1, Start: 5, Life: life}},
+		}
+	})
+	w.head(0, life, &m)
+	return w, key
+}
+
+// head stores a manifest in an object of its own and makes it the one of a partition.
+func (w *world) head(p int32, life wal.Life, m *partition.Manifest) {
+	be := binary.BigEndian
 	region := m.Encode()
 	object := append(make([]byte, partition.ManifestHeaderLen), region...)
 	copy(object, "TIDEMFST")
 	be.PutUint16(object[8:], be.Uint16(region[4:]))
 	be.PutUint64(object[40:], uint64(len(object)))
-	w.put(w.store, partition.ManifestKey(life, 0), segmentAs(object, life, 0))
-	w.meta.change(pid(0), func(st *metadata.PartitionState) {
-		*st = metadata.PartitionState{
-			ID: pid(0), Owner: life, LeaderEpoch: 1, Start: 5, Rev: 1, History: []metadata.EpochStart{{Life: life}, {Epoch: 1, Start: 5, Life: life}},
-			Manifest: &metadata.ManifestPointer{
-				Version: 1, Key: partition.ManifestKey(life, 0), Pos: partition.ManifestHeaderLen, Len: int32(len(region)), CRC: crc32c.Sum(region),
-				EndOffset: m.EndOffset,
-			},
+	const seq = 70
+	w.put(w.store, partition.ManifestKey(life, seq), segmentAs(object, life, seq))
+	w.meta.change(pid(p), func(st *metadata.PartitionState) {
+		st.Manifest = &metadata.ManifestPointer{
+			Version: m.Version, Key: partition.ManifestKey(life, seq), Pos: partition.ManifestHeaderLen, Len: int32(len(region)),
+			CRC: crc32c.Sum(region), EndOffset: m.EndOffset,
 		}
 	})
-	return w, key
 }
 
 func nothing(*partition.Index) {}
@@ -169,4 +178,48 @@ func TestBatches(t *testing.T) {
 func broken(b record.Batch) record.Batch {
 	b[len(b)-1] ^= 1
 	return b
+}
+
+// TestExtents edits the manifest of a partition whose last extents are in slots.
+func TestExtents(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		edit  func(*partition.Manifest)
+		class Class
+		want  string
+	}{
+		{name: "as it was", edit: func(*partition.Manifest) {}},
+		{name: "position", edit: func(m *partition.Manifest) { m.Extents[0].Pos++ }, class: Mismatch, want: "no such chunk"},
+		{name: "checksum", edit: func(m *partition.Manifest) { m.Extents[0].CRC++ }, class: Mismatch, want: "no such chunk"},
+		{name: "slot", edit: func(m *partition.Manifest) { m.Extents[0].Seq-- }, class: Mismatch, want: "no such chunk"},
+		{name: "sum", edit: func(m *partition.Manifest) { m.Extents[0].Sum++ }, class: Mismatch, want: "the sum"},
+		{name: "behind the end", edit: func(m *partition.Manifest) { m.Extents[0].Seq += 100 }, class: Log, want: "behind the end"},
+		{name: "a life that nobody knows", edit: func(m *partition.Manifest) {
+			m.Lives = append(m.Lives, wal.Life{Broker: 77})
+			m.Extents[0].Life = uint32(len(m.Lives) - 1)
+		}, class: Log, want: "metadata does not know"},
+		{name: "part in another place", edit: func(m *partition.Manifest) { m.Parts[0].Pos++ }, class: Damaged, want: "index"},
+		{name: "part with another sum", edit: func(m *partition.Manifest) { m.Parts[0].Sum++ }, class: Mismatch, want: "index"},
+		{name: "another partition", edit: func(m *partition.Manifest) { m.Partition.Partition = 1 }, class: Mismatch, want: "it holds manifest 4 of"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			o := buildNamed(t)
+			st := o.meta.states[pid(0)]
+			b := o.get(st.Manifest.Key)
+			m, err := partition.DecodeManifest(b[st.Manifest.Pos:][:st.Manifest.Len])
+			if err != nil {
+				t.Fatal(err)
+			}
+			tc.edit(m)
+			o.head(0, st.Owner, m)
+			for _, skip := range []bool{false, tc.want != "the sum"} {
+				r := o.check(o.store, func(o *Options) { o.SkipData = skip })
+				if r.OK != (tc.class == "") || tc.class != "" && !slices.ContainsFunc(r.Problems, func(p Problem) bool {
+					return p.Class == tc.class && strings.Contains(p.Message, tc.want)
+				}) {
+					t.Errorf("skip %v: want %s %q, got %v", skip, tc.class, tc.want, r.Problems)
+				}
+			}
+		})
+	}
 }

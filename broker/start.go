@@ -187,7 +187,7 @@ func (b *Broker) claimOnce(ctx context.Context) error {
 			s = &state
 			ended[p.Owner] = s
 		}
-		if s.Phase == wal.PhaseSealed {
+		if s.Phase == wal.PhaseSealed || p.Owner == b.life { // also what an earlier attempt has claimed
 			mine = append(mine, p)
 		}
 	}

@@ -19,10 +19,10 @@ import (
 // GuardKey is the object by which a bucket says whose it is.
 const GuardKey = guardKey
 
-// ErrGuard: the bucket's guard is not what was written.
+// ErrGuard means that the bucket's guard is not what was written.
 var ErrGuard = errors.New("metadata: guard is damaged")
 
-// ErrUnknownPartition: the topic exists and has no record of such a partition.
+// ErrUnknownPartition means that the topic exists and has no record of such a partition.
 var ErrUnknownPartition = errors.New("metadata: unknown partition")
 
 // CheckGuard reads the guard and holds it against what EnsureGuard writes, byte for byte. It writes nothing: an absent guard is

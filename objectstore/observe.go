@@ -124,6 +124,14 @@ func (o *observed) ReadAt(ctx context.Context, key string, p []byte, off int64) 
 	return err
 }
 
+// ReadSummed implements SummedStore.
+func (o *observed) ReadSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
+	end := o.readAt.begin()
+	sum, err := ReadSummed(ctx, o.Store, key, p, off)
+	end(len(p), err)
+	return sum, err
+}
+
 // List counts one request for a whole iteration, and its time includes the caller's between objects.
 func (o *observed) List(ctx context.Context, prefix, after string) iter.Seq2[Info, error] {
 	return func(yield func(Info, error) bool) {

@@ -8,7 +8,7 @@ import (
 	"iter"
 )
 
-// ErrReadOnly: the store was opened for reading.
+// ErrReadOnly means that the store was opened for reading.
 var ErrReadOnly = errors.New("objectstore: opened read-only")
 
 // ReadOnly returns s without its writes: Put and Delete change nothing and return ErrReadOnly. It closes s if that is an io.Closer.

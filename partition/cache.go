@@ -220,12 +220,22 @@ func (c *blockCache) size() int64 {
 	return c.bytes
 }
 
-// close lets no more loads begin and waits for those under way, at most the load timeout.
-func (c *blockCache) close() {
+// close lets no more loads begin and waits for those under way, at most until ctx ends.
+func (c *blockCache) close(ctx context.Context) error {
 	c.mu.Lock()
 	c.closed = true
 	c.mu.Unlock()
-	c.loads.Wait()
+	ended := make(chan struct{})
+	go func() {
+		c.loads.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for reads from the store: %w", ctx.Err())
+	}
 }
 
 // storeError tells damage from trouble: a range beyond an immutable object's end can only come from a wrong index or a cut object.

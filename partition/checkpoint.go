@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +19,8 @@ import (
 const (
 	// putAttempts is how often the same bytes are put under the same key while the outcome is unknown; then the checkpoint starts over.
 	putAttempts = 5
-	// retryAfter is the pause after a failed checkpoint. Nothing is lost meanwhile: only the log grows.
+	// retryAfter is the pause after a failed checkpoint; it doubles up to the interval of checkpoints. Nothing is lost meanwhile: only
+	// the log grows.
 	retryAfter = 2 * time.Second
 	// expireEvery is how often producers are expired (P8).
 	expireEvery = 10 * time.Minute
@@ -101,6 +103,7 @@ func (s *Set) Run(ctx context.Context) error {
 	defer interval.Stop()
 	expiry := time.NewTicker(expireEvery)
 	defer expiry.Stop()
+	wait := retryAfter
 	for {
 		select {
 		case <-ctx.Done():
@@ -112,9 +115,13 @@ func (s *Set) Run(ctx context.Context) error {
 		case <-interval.C:
 		}
 		next := s.opts.CheckpointInterval
-		if err := s.Checkpoint(ctx); err != nil && s.fencedError() == nil && ctx.Err() == nil {
-			s.opts.Logger.Warn("checkpoint failed; the log is not trimmed", "error", err)
-			next = min(next, retryAfter)
+		err := s.Checkpoint(ctx)
+		if err != nil && s.fencedError() == nil && ctx.Err() == nil {
+			s.opts.Logger.Warn("checkpoint failed; what it did not do is done by the next", "error", err)
+			next = min(next, wait)
+			wait = min(2*wait, s.opts.CheckpointInterval)
+		} else {
+			wait = retryAfter
 		}
 		interval.Reset(next)
 	}
@@ -123,7 +130,10 @@ func (s *Set) Run(ctx context.Context) error {
 // Checkpoint rewrites what is in slots only into segments, writes the manifests of all logs that changed, and raises trim behind the
 // last slot that was committed when it began (G1). Slots below are deleted later. After an error nothing is lost: the next one writes
 // what this one did not.
-func (s *Set) Checkpoint(ctx context.Context) error {
+func (s *Set) Checkpoint(ctx context.Context) error { return s.checkpoint(ctx, true) }
+
+// checkpoint is Checkpoint; without rewrite, what is in slots stays there.
+func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 	if err := s.acquire(ctx); err != nil {
 		return err
 	}
@@ -136,19 +146,86 @@ func (s *Set) Checkpoint(ctx context.Context) error {
 	// Read before the list is taken: every log that slots up to here touched is on the list, or was when an earlier commit was accepted.
 	upTo := s.committed.Load() + 1
 	logs, broken := s.dirty.take()
+	logs = live(logs)
+	var stuck error
 	if len(logs) > 0 {
-		if err := s.commit(ctx, logs); err != nil {
+		if err := s.awake(ctx); err != nil {
 			s.dirty.putBack(logs)
 			s.metrics.checkpointErrors.Inc()
 			return fmt.Errorf("checkpoint up to slot %d: %w", upTo-1, err)
 		}
+		if rewrite {
+			stuck = s.rewrite(ctx, logs)
+		}
+		if err := s.commitHeads(ctx, logs); err != nil {
+			s.trouble.Store(true)
+			s.dirty.putBack(logs)
+			s.metrics.checkpointErrors.Inc()
+			return errors.Join(fmt.Errorf("checkpoint up to slot %d: %w", upTo-1, err), stuck)
+		}
+		s.trouble.Store(false)
 		s.metrics.checkpoints.Inc()
 		s.metrics.checkpointSeconds.Observe(time.Since(began).Seconds())
 	}
 	if broken != nil {
 		return fmt.Errorf("checkpoint up to slot %d: not trimmed: %w", upTo-1, broken)
 	}
-	return s.raiseTrim(ctx, upTo)
+	needed := s.neededSlots(logs, upTo)
+	if err := s.raiseTrim(ctx, upTo); err != nil {
+		return errors.Join(err, stuck)
+	}
+	if rewrite && needed > s.slotsDoomed {
+		s.objects.doomSlots(s.life, s.slotsDoomed, needed, s.opts.Now())
+		s.slotsDoomed = needed
+	}
+	if stuck != nil {
+		return fmt.Errorf("some partitions stay in slots: %w", stuck)
+	}
+	return nil
+}
+
+// awake makes sure, after a commit that failed, that metadata answers before segments and manifests are written for it again.
+func (s *Set) awake(ctx context.Context) error {
+	if !s.trouble.Load() {
+		return nil
+	}
+	if _, err := s.opts.Manifests.Load(ctx, s.opts.Life); err != nil {
+		return fmt.Errorf("metadata does not answer: %w", err)
+	}
+	return nil
+}
+
+// neededSlots returns the first of this life's slots below upTo that a manifest refers to still, as its data could not be rewritten, or
+// upTo. Logs with such are looked at again at each checkpoint.
+func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
+	for _, l := range logs {
+		s.inSlots[l] = true
+	}
+	needed := upTo
+	var again []*Log
+	for l := range s.inSlots {
+		seq, ok := l.firstInSlots()
+		if !ok || seq >= upTo {
+			delete(s.inSlots, l)
+			continue
+		}
+		needed = min(needed, seq)
+		again = append(again, l)
+	}
+	s.dirty.putBack(again)
+	return needed
+}
+
+// firstInSlots returns the first slot of this life that holds data which is in no segment.
+func (l *Log) firstInSlots() (seq int64, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.recent[l.unwrittenLocked():] {
+		if e.Life == l.set.life {
+			return e.Seq, true
+		}
+	}
+	return 0, false
 }
 
 func (s *Set) acquire(ctx context.Context) error {
@@ -161,16 +238,6 @@ func (s *Set) acquire(ctx context.Context) error {
 }
 
 func (s *Set) release() { <-s.ckpt }
-
-// commit moves what logs hold in slots to segments and makes new manifests of the logs durable and theirs. What is in slots still after
-// trouble with segments stays there; then nothing is trimmed.
-func (s *Set) commit(ctx context.Context, logs []*Log) error {
-	logs = live(logs)
-	if err := s.rewrite(ctx, logs); err != nil {
-		return err
-	}
-	return s.commitHeads(ctx, logs)
-}
 
 // live returns the logs that were not deleted: records of the others need no manifest, and metadata would refuse one.
 func live(logs []*Log) []*Log {
@@ -197,6 +264,7 @@ func (s *Set) commitHeads(ctx context.Context, logs []*Log) error {
 }
 
 func (s *Set) commitSnapshots(ctx context.Context, snapshots []*snapshot) error {
+	snapshots = slices.DeleteFunc(snapshots, func(x *snapshot) bool { return x == nil })
 	objects, err := s.writeManifests(ctx, snapshots)
 	defer func() {
 		for _, o := range objects {
@@ -267,6 +335,7 @@ func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) (all []
 		}
 		s.metrics.manifests.Add(float64(len(o.snapshots)))
 		s.metrics.manifestBytes.Add(float64(len(body)))
+		o.body = nil // it is stored
 		o = nil
 	}
 	return all, nil
@@ -301,15 +370,32 @@ func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
 		if st.Owner != s.opts.Life {
 			return nil, fmt.Errorf("%w: %v is owned by %v", ErrNotLeader, l.id, st.Owner)
 		}
-		l.mu.Lock()
-		l.manifestVersion, l.unsure = 0, false
-		if st.Manifest != nil {
-			l.manifestVersion = st.Manifest.Version
-		}
-		l.mu.Unlock()
+		l.settle(st.Manifest)
 		ours = append(ours, l)
 	}
 	return ours, nil
+}
+
+// settle takes over what metadata holds as the log's manifest, after commits of unknown outcome. The others that were written are not
+// needed.
+func (l *Log) settle(p *metadata.ManifestPointer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.manifestVersion, l.unsure = 0, false
+	key := ""
+	if p != nil {
+		l.manifestVersion, key = p.Version, p.Key
+	}
+	var kept, gone []reference
+	for i, h := range l.heads {
+		if l.set.keyOf(h.objectID) == key && !slices.Contains(l.heads[:i], h) {
+			kept = append(kept, h)
+		} else {
+			gone = append(gone, h)
+		}
+	}
+	l.heads = kept
+	l.set.objects.release(gone, l.set.opts.Now())
 }
 
 // raiseTrim tells the registry that slots below upTo are in committed manifests.
@@ -331,7 +417,7 @@ func (s *Set) raiseTrim(ctx context.Context, upTo int64) error {
 		}
 		err = s.opts.Manifests.Trim(ctx, s.opts.Life, s.streamRev, upTo)
 		if err == nil {
-			s.objects.doomSlots(s.life, s.due.trimmed.Swap(upTo), upTo, s.opts.Now())
+			s.due.trimmed.Store(upTo)
 			return nil
 		}
 		s.streamRev = 0

@@ -315,7 +315,7 @@ func TestNoManifestIsWrittenThatCannotBeRead(t *testing.T) {
 	l := n.create(0)
 	l.try(plain(2, 0))
 	n.commit()
-	l.recent[0].Sum++ // memory gone wrong
+	l.recent[0].Last++ // memory gone wrong
 	if err := n.set.Checkpoint(context.Background()); !errors.Is(err, ErrCorrupt) {
 		t.Errorf("checkpoint: %v", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
 	"github.com/tidemill/tidemill/wal"
@@ -86,13 +85,14 @@ func (s *Set) pieceOf(e *Extent, pos uint32) (blockKey, loader) {
 		b.memory = s.pool.Get(int(key.len))
 		b.data = b.memory.Bytes()
 		for range 2 { // a flipped bit on the way is not damage
-			if err := s.readAt(ctx, s.keyOf(key.objectID), b.data, int64(key.pos)); err != nil {
+			sum, err := s.readSummed(ctx, s.keyOf(key.objectID), b.data, int64(key.pos))
+			if err != nil {
 				return err
 			}
 			if !single {
 				return nil // each batch is checked when it is used
 			}
-			if b.whole = crc32c.Sum(b.data) == crc; b.whole {
+			if b.whole = sum == crc; b.whole {
 				return nil
 			}
 		}
@@ -265,7 +265,7 @@ func (s *Set) loadIndex(ctx context.Context, id protocol.PartitionID, p *Part) (
 	data := make([]byte, p.Len)
 	var bad error
 	for range 2 {
-		if err := s.readAt(ctx, name, data, int64(p.Pos)); err != nil {
+		if _, err := s.readSummed(ctx, name, data, int64(p.Pos)); err != nil {
 			return nil, err
 		}
 		x, err := p.decodeIndex(id, data)

@@ -43,7 +43,7 @@ type cleaning struct {
 // Compact cleans the logs that their policies want cleaned, the dirtiest first (C3-C10). worked tells that there was something to do, so
 // that there may be more. A log whose data is damaged is left as it is.
 func (s *Set) Compact(ctx context.Context) (worked bool, err error) {
-	if err := s.fencedError(); err != nil {
+	if err := s.fencedError(); err != nil || s.trouble.Load() { // see Merge
 		return false, err
 	}
 	up := s.opts.Upkeep()
@@ -86,7 +86,7 @@ func (l *Log) cleanableInSlots() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := l.unwrittenLocked()
-	if !l.policy.Compact || l.ended != nil || len(l.rolls) < 2 || first == len(l.recent) || l.recent[first].Base >= l.rolls[len(l.rolls)-1].Base {
+	if !l.policy.Compact || l.uncleanable || l.ended != nil || len(l.rolls) < 2 || first == len(l.recent) || l.recent[first].Base >= l.rolls[len(l.rolls)-1].Base {
 		return false
 	}
 	c := l.cleaningLocked()
@@ -105,7 +105,7 @@ func (l *Log) startCleaning() *cleaning {
 	now := l.set.opts.Now().UnixMilli()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.policy.Compact || l.rewriting || l.ended != nil || len(l.parts) == 0 || len(l.rolls) < 2 {
+	if !l.policy.Compact || l.rewriting || l.uncleanable || l.ended != nil || len(l.parts) == 0 || len(l.rolls) < 2 {
 		return nil
 	}
 	c := l.cleaningLocked()
@@ -159,7 +159,7 @@ func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*c
 	for _, c := range group {
 		if err := s.clean(ctx, w, keys, c); err != nil {
 			failed = append(failed, fmt.Errorf("compact %v: %w", c.log.id, err))
-			c.log.endRewrite()
+			c.log.endCleaning(err)
 			continue
 		}
 		good = append(good, c)
@@ -172,7 +172,7 @@ func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*c
 			done++
 			s.metrics.compactions.Inc()
 		}
-		c.log.endRewrite()
+		c.log.endCleaning(err)
 	}
 	w.settle()
 	if err := errors.Join(failed...); err != nil {
@@ -180,6 +180,22 @@ func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*c
 		return done, err
 	}
 	return done, nil
+}
+
+// endCleaning ends a round that failed. What is wrong with the data itself does not pass by itself: the log is not looked at again in
+// this life, as reading it again and again would change nothing.
+func (l *Log) endCleaning(err error) {
+	l.endRewrite()
+	for _, lasting := range []error{ErrCorrupt, record.ErrCorrupt, record.ErrInvalid, record.ErrCodec, record.ErrBomb} {
+		if errors.Is(err, lasting) {
+			l.mu.Lock()
+			l.uncleanable = true
+			l.mu.Unlock()
+			l.set.metrics.uncleanable.Inc()
+			l.set.opts.Logger.Error("a partition is not compacted any more, because its data is damaged", "partition", l.id, "error", err)
+			return
+		}
+	}
 }
 
 // clean runs one round: it goes over what is dirty for its keys, and over all of the log up to there for the records that stay.
@@ -354,16 +370,14 @@ func (c *cleaning) finish(parts []Part) (ok bool, err error) {
 	if before != c.seen || after != c.written {
 		return false, corruptf("compaction of %v up to offset %d: batches are not what manifest and segments say", c.log.id, c.upper)
 	}
-	if err := c.log.swap(c.parts, parts, false); err != nil {
-		return false, err
-	}
 	l := c.log
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.compactedTo = max(l.compactedTo, c.upper)
-	l.aborted = c.still
-	l.rolls = c.shrink(l.rolls)
-	return true, nil
+	err = l.swap(c.parts, parts, false, func() {
+		l.compactedTo = max(l.compactedTo, c.upper)
+		l.aborted = c.still
+		l.rolls = c.shrink(l.rolls)
+		ok = true
+	})
+	return ok, err
 }
 
 // shrink returns the log's rolls with what the round removed taken off. As Kafka does with its segments, neighbours that were cleaned

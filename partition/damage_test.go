@@ -144,6 +144,9 @@ func TestDamagedSlotMovesAsItIs(t *testing.T) {
 		}
 	}
 	check(l)
+	if err := n.set.Sweep(context.Background()); err != nil {
+		t.Fatal(err)
+	}
 	n.deleted(t)
 	if left := w.keys("wal/"); len(left) != 0 {
 		t.Errorf("slots left: %v", left)

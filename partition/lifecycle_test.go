@@ -212,8 +212,13 @@ func TestCompactionLeavesDamagedLogsAlone(t *testing.T) {
 	if l.rewriting || len(l.parts) != was || l.compactedTo != 0 {
 		t.Errorf("in hand: %v, %d parts, compacted up to %d", l.rewriting, len(l.parts), l.compactedTo)
 	}
+	if worked, err := n.set.Compact(context.Background()); err != nil || worked {
+		t.Errorf("it is read again: %v, %v", worked, err)
+	}
+	n = w.reopen(n.kill())
+	n.log(0).SetPolicy(p)
 	if worked, err := n.set.Compact(context.Background()); err != nil || !worked {
-		t.Errorf("afterwards: %v, %v", worked, err)
+		t.Errorf("in the next life: %v, %v", worked, err)
 	}
 }
 

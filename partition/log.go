@@ -38,6 +38,8 @@ type Log struct {
 	policy      *Policy
 	// rewriting: a merge or a compaction has parts of the log in hand.
 	rewriting bool
+	// uncleanable: compaction met data that it cannot read.
+	uncleanable bool
 	// retired are objects that the log needs no more, but its manifest in storage still does. heads are the manifest objects that may
 	// hold that manifest, the newest last.
 	retired, heads []reference

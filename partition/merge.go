@@ -91,7 +91,7 @@ type merging struct {
 // Merge rewrites runs of small parts, and parts of objects that are hardly needed otherwise, into larger ones. Metadata learns of it
 // with the logs' next manifests; until then the old objects stay.
 func (s *Set) Merge(ctx context.Context) error {
-	if err := s.fencedError(); err != nil {
+	if err := s.fencedError(); err != nil || s.trouble.Load() { // while metadata takes no manifests, what is merged would pile up
 		return err
 	}
 	var failed []error
@@ -147,7 +147,7 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 	parts, err := w.wait()
 	failed = append(failed, err)
 	for _, m := range runs {
-		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true))
+		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true, func() {}))
 		m.log.endRewrite()
 	}
 	w.settle()
@@ -171,8 +171,9 @@ func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging) error 
 
 // swap lets the log refer to other parts in place of some it has, and marks it so that its next manifest says so. Parts of the old ones
 // that retention has dropped meanwhile do not matter. It refuses new ones that do not cover the old ones, or, when all is to be
-// conserved, do not hold each of their batches. A result that is not there, or not whole, changes nothing.
-func (l *Log) swap(old, parts []Part, conserve bool) error {
+// conserved, do not hold each of their batches. A result that is not there, or not whole, changes nothing. also
+// is called in the same critical section.
+func (l *Log) swap(old, parts []Part, conserve bool, also func()) error {
 	if len(parts) == 0 || parts[len(parts)-1].Last != old[len(old)-1].Last {
 		return nil // it failed, and said why
 	}
@@ -194,6 +195,7 @@ func (l *Log) swap(old, parts []Part, conserve bool) error {
 		return nil // deleted, or all of it behind the log start
 	}
 	l.replacePartsLocked(slices.Concat(l.parts[:from], parts, l.parts[to+1:]))
+	also()
 	l.markLocked()
 	return nil
 }

@@ -194,7 +194,7 @@ func TestRewritesConserveOrAreRefused(t *testing.T) {
 		"another sum":       {{Base: 0, Last: 19, Sum: 1}},
 		"a later beginning": {{Base: 1, Last: 19, Sum: sumOf(was)}},
 	} {
-		if err := l.swap(was, parts, true); !errors.Is(err, ErrCorrupt) || !slices.Equal(l.parts, was) {
+		if err := l.swap(was, parts, true, func() {}); !errors.Is(err, ErrCorrupt) || !slices.Equal(l.parts, was) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -17,6 +17,7 @@ type metrics struct {
 	segments, segmentBytes, deleted        prometheus.Counter
 	merges, compactedBytes, cleanedBytes   prometheus.Counter
 	compactions, compactionErrors          prometheus.Counter
+	uncleanable                            prometheus.Counter
 	checkpointSeconds                      prometheus.Histogram
 	partitions, tailBytes, cacheBytes, lag prometheus.GaugeFunc
 	objects, waiting                       prometheus.GaugeFunc
@@ -50,6 +51,7 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		merges:           counter("merges_total", "Runs of small parts of segments that were merged."),
 		compactions:      counter("compactions_total", "Rounds of compaction, of one partition each."),
 		compactionErrors: counter("compaction_errors_total", "Rounds of compaction that failed."),
+		uncleanable:      counter("uncleanable_total", "Partitions that are not compacted any more because their data is damaged."),
 		compactedBytes:   counter("compacted_bytes_total", "Bytes of batches that compaction read to clean them."),
 		cleanedBytes:     counter("compaction_removed_bytes_total", "Bytes of batches that compaction removed."),
 		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -83,7 +85,7 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		m.appendBytes, m.duplicates, m.tailHits, m.tailMisses, m.cacheHits, m.cacheMisses, m.loads, m.loadedBytes, m.corruptions,
 		m.checkpoints, m.checkpointErrors, m.manifests, m.manifestBytes, m.checkpointSeconds, m.partitions, m.tailBytes, m.cacheBytes, m.lag,
 		m.manifestCommits, m.segments, m.segmentBytes, m.deleted, m.merges, m.compactions, m.compactionErrors, m.compactedBytes, m.cleanedBytes,
-		m.objects, m.waiting,
+		m.objects, m.waiting, m.uncleanable,
 	} {
 		errs = append(errs, r.Register(c))
 	}

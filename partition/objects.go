@@ -6,12 +6,15 @@ import (
 )
 
 // objectTable counts who refers to each object that the logs of a Set need: parts to segments, manifests to manifest objects, extents
-// to slots of earlier lives. What nobody refers to any more is doomed, and deleted after a while. An object that is being written is in
+// to slots of earlier lives. What this life wrote and nobody refers to any more is doomed, and deleted after a while. An object that is being written is in
 // the table without a reference, so that no sweep takes it for garbage.
 type objectTable struct {
 	mu     sync.Mutex
 	uses   map[objectID]use
 	doomed []doomed
+	// own is this life. What others wrote, partitions of other owners may refer to: only a sweep can tell. astray: there is such.
+	own    uint32
+	astray bool
 }
 
 const (
@@ -39,7 +42,7 @@ type reference struct {
 	bytes int64
 }
 
-func (t *objectTable) init() { t.uses = map[objectID]use{} }
+func (t *objectTable) init(own uint32) { t.uses, t.own = map[objectID]use{}, own }
 
 // begin notes an object that will be written.
 func (t *objectTable) begin(id objectID) {
@@ -68,7 +71,7 @@ func (t *objectTable) retain(r reference) {
 	t.uses[r.objectID] = u
 }
 
-// release drops references; objects that were the last ones' are doomed.
+// release drops references. Objects of this life that were the last ones' are doomed; others are left to a sweep.
 func (t *objectTable) release(refs []reference, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -77,10 +80,24 @@ func (t *objectTable) release(refs []reference, now time.Time) {
 		u.refs--
 		u.live -= r.bytes
 		t.uses[r.objectID] = u
-		if u.refs <= 0 {
+		switch {
+		case u.refs > 0:
+		case r.life == t.own:
 			t.doomLocked(r.objectID, now)
+		default:
+			delete(t.uses, r.objectID)
+			t.astray = true
 		}
 	}
+}
+
+// takeAstray reports whether this Set has let go of objects that others wrote, since it was last asked.
+func (t *objectTable) takeAstray() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	astray := t.astray
+	t.astray = false
+	return astray
 }
 
 // wasteful reports whether most of a large object is not needed any more.
@@ -153,11 +170,14 @@ func (t *objectTable) due(before time.Time) []doomed {
 	return out
 }
 
-// putBack returns what could not be deleted.
-func (t *objectTable) putBack(d []doomed) {
+// putBack returns what could not be deleted, to be due again later.
+func (t *objectTable) putBack(d []doomed, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.doomed = append(append([]doomed(nil), d...), t.doomed...)
+	for _, x := range d {
+		x.since = now
+		t.doomed = append(t.doomed, x)
+	}
 }
 
 func (t *objectTable) counts() (used, waiting int) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -35,12 +36,14 @@ type opening struct {
 // accepted. Until then no append may be admitted.
 //
 // A damaged partition is left out: the error wraps ErrCorrupt and the claims for the others are good. Any other error leaves the set
-// as it was, and Open may be called again, as it may for what a failed claim has left over: partitions that are ours are skipped.
+// as it was, and Open may be called again, as it may for what a failed claim has left over, with all partitions whose
+// owner's log has ended or that are ours: those are skipped, and others that an earlier call added are dropped.
 func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recoveries map[wal.Life]wal.Recovery) ([]metadata.Claim, error) {
 	if err := s.acquire(ctx); err != nil {
 		return nil, err
 	}
 	defer s.release()
+	again := s.dropUnclaimed(states)
 	var all []*opening
 	for _, st := range states {
 		if st.Owner != s.opts.Life {
@@ -65,7 +68,7 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 		}
 		return o.err != nil
 	})
-	claims, err := s.claim(ctx, good)
+	claims, err := s.claim(ctx, good, again)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +76,7 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 }
 
 // claim raises leader epochs, writes the manifests of logs that grew and puts all logs into the set.
-func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, error) {
+func (s *Set) claim(ctx context.Context, all []*opening, heads map[protocol.PartitionID][]reference) ([]metadata.Claim, error) {
 	var snapshots []*snapshot
 	for _, o := range all {
 		l := o.log
@@ -114,19 +117,47 @@ func (s *Set) claim(ctx context.Context, all []*opening) ([]metadata.Claim, erro
 			c.History = append(c.History, metadata.EpochStart{Epoch: e.Epoch, Start: e.Start, Life: s.lives.life(e.Life)})
 		}
 		claims = append(claims, c)
-		if again := s.logs[l.id]; again != nil { // of an Open whose claims were not all accepted
-			again.mu.Lock()
-			again.letGoLocked()
-			again.mu.Unlock()
-		}
+		l.heads = slices.Concat(heads[l.id], l.heads) // references that dropUnclaimed left to it
+		delete(heads, l.id)
 		s.logs[l.id] = l
+		s.unclaimed = append(s.unclaimed, l)
 		if len(l.recent) > 0 { // what lies in another life's slots is to be rewritten, though nothing is appended
 			l.dirty = true
 			dirty = append(dirty, l)
 		}
 	}
 	s.dirty.add(dirty, nil)
+	for _, left := range heads {
+		s.unsettled = append(s.unsettled, left...)
+	}
 	return claims, nil
+}
+
+// dropUnclaimed looks at the logs that an Open before added. Those that metadata says are ours stay; of the others a claim failed, so
+// that they may be somebody else's: they end. A claim of unknown outcome may be applied yet, so what it would make a partition's
+// manifest is not let go: those references are returned, for the log that follows.
+func (s *Set) dropUnclaimed(states []metadata.PartitionState) map[protocol.PartitionID][]reference {
+	ours := map[protocol.PartitionID]bool{}
+	for _, st := range states {
+		ours[st.ID] = st.Owner == s.opts.Life
+	}
+	heads := map[protocol.PartitionID][]reference{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.unclaimed {
+		if ours[l.id] || s.logs[l.id] != l {
+			continue
+		}
+		l.mu.Lock()
+		l.ended = ErrUnknownPartition
+		heads[l.id] = l.heads
+		l.heads = nil
+		l.letGoLocked()
+		l.mu.Unlock()
+		delete(s.logs, l.id)
+	}
+	s.unclaimed = nil
+	return heads
 }
 
 // refer counts the references of a log that was opened.

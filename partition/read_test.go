@@ -229,7 +229,7 @@ func TestCacheKeepsItsBudget(t *testing.T) {
 	if size := n.set.cache.size(); size > 50000 || size < 30000 {
 		t.Errorf("cache holds %d bytes of 50000", size)
 	}
-	n.set.cache.close()
+	_ = n.set.cache.close(context.Background())
 	if _, err := n.log(0).Read(context.Background(), ReadInput{MaxBytes: 10, AtLeastOne: true}); !errors.Is(err, errCacheClosed) {
 		t.Errorf("read after close: %v", err)
 	}

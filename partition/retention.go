@@ -67,31 +67,58 @@ func (s *Set) all() []*Log {
 	return s.allLocked()
 }
 
-// deleteDue deletes the objects that nobody has referred to for long enough (G2, G5). What cannot be deleted stays due.
+// deleteDue deletes the objects that nobody has referred to for long enough (G2, G5), many at a time. What cannot be deleted is tried
+// again another time, behind the others.
 func (s *Set) deleteDue(ctx context.Context) error {
-	due := s.objects.due(s.opts.Now().Add(-s.opts.DeleteDelay))
-	for i, d := range due {
-		if err := s.deleteDoomed(ctx, d); err != nil {
-			s.objects.putBack(due[i:])
-			return fmt.Errorf("delete unreferenced objects: %w", err)
+	var batch []doomed
+	var failed []error
+	keys := 0
+	for _, d := range s.objects.due(s.opts.Now().Add(-s.opts.DeleteDelay)) {
+		for d.seq < d.until {
+			part := d
+			part.until = min(d.until, d.seq+int64(deleteBatch-keys))
+			batch, keys, d.seq = append(batch, part), keys+int(part.until-part.seq), part.until
+			if keys == deleteBatch {
+				failed = append(failed, s.deleteAll(ctx, batch))
+				batch, keys = nil, 0
+			}
 		}
+	}
+	if keys > 0 {
+		failed = append(failed, s.deleteAll(ctx, batch))
+	}
+	if err := errors.Join(failed...); err != nil {
+		return fmt.Errorf("delete unreferenced objects: %w", err)
 	}
 	return nil
 }
 
-// deleteBatch is how many objects one request to the store names.
+// deleteBatch is how many objects are deleted at a time.
 const deleteBatch = 256
 
-func (s *Set) deleteDoomed(ctx context.Context, d doomed) error {
-	for seq := d.seq; seq < d.until; {
-		var keys []string
-		for ; seq < d.until && len(keys) < deleteBatch; seq++ {
+// deleteAll deletes objects in one request, or one by one if that fails.
+func (s *Set) deleteAll(ctx context.Context, batch []doomed) error {
+	var keys []string
+	for _, d := range batch {
+		for seq := d.seq; seq < d.until; seq++ {
 			keys = append(keys, s.keyOf(objectID{d.kind, d.life, seq}))
 		}
-		if err := s.opts.Store.Delete(ctx, keys...); err != nil {
-			return errors.Join(ErrStorage, err)
-		}
-		s.metrics.deleted.Add(float64(len(keys)))
 	}
-	return nil
+	err := s.opts.Store.Delete(ctx, keys...)
+	if err == nil {
+		s.metrics.deleted.Add(float64(len(keys)))
+		return nil
+	}
+	if len(keys) == 1 || ctx.Err() != nil {
+		s.objects.putBack(batch, s.opts.Now())
+		return errors.Join(ErrStorage, err)
+	}
+	var failed []error
+	for _, d := range batch {
+		for one := d; one.seq < d.until; one.seq++ {
+			one.until = one.seq + 1
+			failed = append(failed, s.deleteAll(ctx, []doomed{one}))
+		}
+	}
+	return errors.Join(failed...)
 }

@@ -109,8 +109,8 @@ func (p *Policy) expired(rolls []Roll, end, now int64) int64 {
 		// The difference may overflow neither way: retention.ms may be the largest number there is, a timestamp the smallest.
 		aged := p.RetentionMs >= 0 && r.MaxTimestamp < now && uint64(now-r.MaxTimestamp) > uint64(p.RetentionMs)
 		large := p.RetentionBytes >= 0 && over >= r.Bytes
-		if r.Bytes == 0 || !aged && !large {
-			return start
+		if !aged && !large || r.Bytes == 0 && i == len(rolls)-1 {
+			return start // an active one that is empty has nothing to let go
 		}
 		over -= r.Bytes
 		if start = end; i+1 < len(rolls) {

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -37,6 +38,11 @@ type Set struct {
 	leaving map[protocol.PartitionID]*Log
 	fenced  error
 
+	// unclaimed are logs that Open added, until the next Open: their claims may have failed. unsettled are manifest objects that such a
+	// claim may yet make a partition's. Both are guarded by ckpt.
+	unclaimed []*Log
+	unsettled []reference
+
 	// committed is the last committed slot whose chunks have all reached their logs, -1 before the first.
 	committed atomic.Int64
 	// work is owned by the goroutine that calls Committed and Fenced.
@@ -46,6 +52,11 @@ type Set struct {
 	ckpt      chan struct{}
 	objectSeq int64
 	streamRev int64
+	// slotsDoomed is how far this life's slots were given up for deletion; inSlots are logs that kept it from going further.
+	slotsDoomed int64
+	inSlots     map[*Log]bool
+	// trouble: the last commit of manifests failed.
+	trouble atomic.Bool
 
 	due   checkpointDue
 	dirty dirtyList
@@ -59,7 +70,8 @@ func NewSet(o Options) (*Set, error) {
 	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, leaving: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
 	s.due.c = make(chan struct{}, 1)
 	s.pool = memory.NewPool(poolKept)
-	s.objects.init()
+	s.objects.init(s.life)
+	s.inSlots = map[*Log]bool{}
 	s.life = s.lives.id(o.Life)
 	s.committed.Store(-1)
 	m, err := newMetrics(s, o.Registerer)
@@ -239,10 +251,10 @@ func (l *Log) SetPolicy(p *Policy) {
 	l.policy = p
 }
 
-// Close writes the last checkpoint and waits for reads from the store. Call it when the writer is closed and before the stream is
-// marked as sealed (W8). An error means that not everything is in manifests: the life must not be marked as closed.
+// Close writes the last manifests and waits for reads from the store, until ctx ends. What is in slots stays there, for the next owner
+// to rewrite: a stop must not wait for segments. Call it when the writer is closed and before the stream is marked as sealed (W8). An
+// error means that not everything is in manifests: the life must not be marked as closed.
 func (s *Set) Close(ctx context.Context) error {
-	err := s.Checkpoint(ctx)
-	s.cache.close()
-	return err
+	err := s.checkpoint(ctx, false)
+	return errors.Join(err, s.cache.close(ctx))
 }

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -33,11 +34,14 @@ type snapshot struct {
 	head    reference
 }
 
-// snapshot takes the log's committed state. A logStart above the present one is that of the manifest (M7).
+// snapshot takes the log's committed state, nil if it was deleted. A logStart above the present one is that of the manifest (M7).
 func (l *Log) snapshot(logStart int64) *snapshot {
 	coordinator := l.coordinatorNow()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errors.Is(l.ended, ErrUnknownPartition) {
+		return nil
+	}
 	l.expireLocked(l.set.opts.Now().UnixMilli())
 	l.releaseLocked()
 	if coordinator == nil || coordinator.offset > l.hw || l.coordinator != nil && coordinator.offset < l.coordinator.offset {
@@ -79,6 +83,9 @@ func (l *Log) releaseLocked() {
 func (l *Log) adopt(s *snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if errors.Is(l.ended, ErrUnknownPartition) {
+		return // it refers to nothing any more
+	}
 	l.manifestVersion, l.unsure = s.version, false
 	l.coordinator = s.coordinator
 	if s.logStart > l.logStart {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/internal/crc32c"
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -101,11 +102,12 @@ func (s *Set) loadExtent(ctx context.Context, e Extent) loaded {
 	data := block.Bytes()
 	key := s.keyOf(e.object())
 	for range 2 { // a flipped bit on the way is not damage
-		if x.err = s.readAt(ctx, key, data, int64(e.Pos)); x.err != nil {
+		var sum uint32
+		if sum, x.err = s.readSummed(ctx, key, data, int64(e.Pos)); x.err != nil {
 			block.Release()
 			return x
 		}
-		if x.damaged = crc32c.Sum(data) != e.CRC; !x.damaged {
+		if x.damaged = sum != e.CRC; !x.damaged {
 			break
 		}
 	}
@@ -117,16 +119,17 @@ func (s *Set) loadExtent(ctx context.Context, e Extent) loaded {
 	return x
 }
 
-// readAt fills p from an object, within the load timeout. Errors wrap ErrStorage or ErrCorrupt.
-func (s *Set) readAt(ctx context.Context, key string, p []byte, off int64) error {
+// readSummed fills p from an object, within the load timeout, and returns its CRC32C. Errors wrap ErrStorage or ErrCorrupt.
+func (s *Set) readSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
 	defer cancel()
 	s.metrics.loads.Inc()
-	if err := s.opts.Store.ReadAt(ctx, key, p, off); err != nil {
-		return storeError(fmt.Errorf("read %s at %d+%d: %w", key, off, len(p), err))
+	sum, err := objectstore.ReadSummed(ctx, s.opts.Store, key, p, off)
+	if err != nil {
+		return 0, storeError(fmt.Errorf("read %s at %d+%d: %w", key, off, len(p), err))
 	}
 	s.metrics.loadedBytes.Add(float64(len(p)))
-	return nil
+	return sum, nil
 }
 
 // partExtents returns the extents of parts, in order.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -14,106 +15,110 @@ import (
 //
 // It is safe without a clock. An object can become referred to only by a commit of the life that wrote it, and metadata refuses commits
 // for partitions that the life does not own. So of this life's objects only those go that it has no use for and is not writing; of
-// another's only when its log is SEALED and it owns no partition, and no manifest of any partition refers to them. Seals stay (G3).
+// another's only when its log was SEALED before the listing of partitions began, in which it owns none: so it can own none again, and
+// what no manifest refers to then, none will. Of slots only those below the trim and behind the end go (G2). Seals stay (G3).
 func (s *Set) Sweep(ctx context.Context) error {
+	g := sweeper{set: s, ctx: ctx, lives: map[wal.Life]wal.StreamState{}}
 	known := s.objects.snapshot()
-	states, err := s.opts.Manifests.Partitions(ctx)
-	if err != nil {
-		return fmt.Errorf("sweep: list partitions: %w", err)
-	}
-	g := sweeper{set: s, ctx: ctx, known: known, owners: map[wal.Life]bool{}, lives: map[wal.Life]sweptLife{}}
-	if g.foreign, err = s.foreignObjects(ctx, states); err != nil {
-		return fmt.Errorf("sweep: %w", err)
-	}
-	for _, st := range states {
-		g.owners[st.Owner] = true
-	}
 	for _, prefix := range []string{SegmentPrefix, ManifestPrefix, "wal/"} {
 		for info, err := range s.opts.Store.List(ctx, prefix, "") {
+			if err == nil {
+				err = g.look(info, known)
+			}
 			if err != nil {
 				return fmt.Errorf("sweep: %w", storeError(err))
 			}
-			if err := g.look(info.Key, info.Size); err != nil {
-				return fmt.Errorf("sweep: %w", err)
-			}
 		}
 	}
-	if g.found > 0 {
-		s.opts.Logger.Info("found objects that nothing refers to", "objects", g.found)
+	found, err := g.judge()
+	if err != nil {
+		return fmt.Errorf("sweep: %w", err)
+	}
+	if found > 0 {
+		s.opts.Logger.Info("found objects that nothing refers to", "objects", found)
 	}
 	return nil
 }
 
 // sweeper is one pass over the bucket.
 type sweeper struct {
-	set   *Set
-	ctx   context.Context
-	known func(objectID) bool
-	// foreign are the objects that manifests of other owners' partitions refer to.
-	foreign map[objectID]bool
-	owners  map[wal.Life]bool
-	lives   map[wal.Life]sweptLife
-	found   int
+	set *Set
+	ctx context.Context
+	// unknown are objects that this broker's partitions have no use for.
+	unknown []objectID
+	// lives are the states of the others' logs, as they were before partitions were listed.
+	lives map[wal.Life]wal.StreamState
 }
 
-// sweptLife is what a sweep may do with a life's objects.
-type sweptLife struct {
-	// gone: it is SEALED and owns nothing. Its log ends at n.
-	gone bool
-	n    int64
-}
-
-// look judges one object.
-func (g *sweeper) look(key string, size int64) error {
-	kind, life, seq, ok := ParseObjectKey(key)
+// look takes note of an object, and of the log that it belongs to.
+func (g *sweeper) look(info objectstore.Info, known func(objectID) bool) error {
+	kind, life, seq, ok := ParseObjectKey(info.Key)
 	if !ok {
 		return nil // not ours to judge
 	}
 	s := g.set
 	id := objectID{kind, s.lives.id(life), seq}
 	if kind == KindSegment {
-		s.objects.sized(id, size)
+		s.objects.sized(id, info.Size)
 	}
-	if g.known(id) || g.foreign[id] {
+	if known(id) || life == s.opts.Life && kind == KindSlot { // this life's slots go by trim
 		return nil
 	}
-	if life == s.opts.Life {
-		if kind == KindSlot {
-			return nil // they go by trim
-		}
-		if s.objects.doomUnknown(id, s.opts.Now()) {
-			g.found++
-		}
+	g.unknown = append(g.unknown, id)
+	if _, asked := g.lives[life]; asked || life == s.opts.Life {
 		return nil
 	}
-	of, err := g.life(life)
-	if err != nil || !of.gone {
+	st, err := s.opts.Manifests.Load(g.ctx, life)
+	if err != nil && !errors.Is(err, metadata.ErrUnknownLife) { // another cluster's, or metadata was lost: a person has to look
 		return err
 	}
-	if kind == KindSlot && seq == of.n {
-		return nil // the end of its log stays (G3)
-	}
-	if s.objects.doomUnknown(id, s.opts.Now()) {
-		g.found++
-	}
+	g.lives[life] = st
 	return nil
 }
 
-func (g *sweeper) life(l wal.Life) (sweptLife, error) {
-	if of, known := g.lives[l]; known {
-		return of, nil
+// judge dooms what nobody can need and says how much that is.
+func (g *sweeper) judge() (found int, err error) {
+	s := g.set
+	states, err := s.opts.Manifests.Partitions(g.ctx)
+	if err != nil {
+		return 0, fmt.Errorf("list partitions: %w", err)
 	}
-	var of sweptLife
-	st, err := g.set.opts.Manifests.Load(g.ctx, l)
-	switch {
-	case errors.Is(err, metadata.ErrUnknownLife): // another cluster's, or metadata was lost: a person has to look
-	case err != nil:
-		return of, err
-	default:
-		of = sweptLife{gone: st.Phase == wal.PhaseSealed && !g.owners[l], n: st.N}
+	owners := map[wal.Life]bool{}
+	for _, st := range states {
+		owners[st.Owner] = true
 	}
-	g.lives[l] = of
-	return of, nil
+	foreign, err := s.foreignObjects(g.ctx, states)
+	if err != nil {
+		return 0, err
+	}
+	for life, st := range g.lives {
+		if st.Phase == wal.PhaseSealed && !owners[life] && st.Trim < st.N {
+			// Whoever took over its partitions has all of it in manifests, and did not live to say so.
+			if err := s.opts.Manifests.Trim(g.ctx, life, st.Rev, st.N); err != nil {
+				return 0, err
+			}
+			st.Trim = st.N
+			g.lives[life] = st
+		}
+	}
+	for _, id := range g.unknown {
+		life := s.lives.life(id.life)
+		if foreign[id] || life != s.opts.Life && !garbage(id, g.lives[life], owners[life]) {
+			continue
+		}
+		if s.objects.doomUnknown(id, s.opts.Now()) {
+			found++
+		}
+	}
+	return found, nil
+}
+
+// garbage reports whether an object of another life that no manifest refers to can never be needed.
+func garbage(id objectID, st wal.StreamState, owns bool) bool {
+	if st.Phase != wal.PhaseSealed || owns {
+		return false
+	}
+	return id.kind != KindSlot || id.seq < st.Deletable() || id.seq > st.N
 }
 
 // foreignObjects returns what the manifests of partitions with other owners refer to.

@@ -47,18 +47,23 @@ func (s *Set) keepCompacted(ctx context.Context) error {
 // tidyEvery is how often merges and deletions are looked for. It costs no request when there is nothing to do.
 const tidyEvery = 10 * time.Second
 
+// sweepSoon is how long after a sweep the next one may come, when objects that earlier lives wrote were let go of.
+const sweepSoon = 10 * time.Minute
+
 // keepTidy merges small parts, deletes what is due, and now and then sweeps the bucket: first when what earlier lives left in slots has
 // been rewritten.
 func (s *Set) keepTidy(ctx context.Context) error {
-	sweep := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
+	soon := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
+	late := soon
 	for {
 		if err := pause(ctx, tidyEvery); err != nil {
 			return err
 		}
 		s.report(ctx, "merging segments", s.Merge(ctx))
 		s.report(ctx, "deletion", s.deleteDue(ctx))
-		if now := s.opts.Now(); !now.Before(sweep) {
-			sweep = now.Add(s.opts.SweepInterval)
+		now := s.opts.Now()
+		if !now.Before(late) || !now.Before(soon) && s.objects.takeAstray() {
+			late, soon = now.Add(s.opts.SweepInterval), now.Add(min(sweepSoon, s.opts.SweepInterval))
 			s.report(ctx, "sweep", s.Sweep(ctx))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 )
 
-// ErrNoData: no etcd ever ran on the folder.
+// ErrNoData means that no etcd ever ran on the folder.
 var ErrNoData = errors.New("etcdembed: no data in the folder")
 
 // Exists returns ErrNoData unless an etcd has run on dir. It creates nothing, as Start would.

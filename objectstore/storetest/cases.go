@@ -170,6 +170,7 @@ func testLarge(e *env) {
 	}
 	e.wantBody("large", body)
 	p := make([]byte, 1<<20)
+	e.wantSummed("large", body[5<<20+1:7<<20+5], 5<<20+1, nil)
 	if err := e.store.ReadAt(e.ctx(), e.key("large"), p, 7<<20); err != nil || !bytes.Equal(p, body[7<<20:]) {
 		e.Fatalf("read the last MiB: error %v, equal %v", err, bytes.Equal(p, body[7<<20:]))
 	}
@@ -182,6 +183,21 @@ func testAbsent(e *env) {
 	e.wantErr("read nothing", e.store.ReadAt(e.ctx(), e.key("absent"), nil, 0), objectstore.ErrNotFound)
 	e.put("absent", "no more")
 	e.wantBody("absent", []byte("no more"))
+}
+
+// wantSummed reads the same with a checksum and wants the same answer.
+func (e *env) wantSummed(key string, p []byte, off int64, want error) {
+	e.Helper()
+	again := make([]byte, len(p))
+	sum, err := objectstore.ReadSummed(e.ctx(), e.store, e.key(key), again, off)
+	for _, known := range []error{objectstore.ErrRange, objectstore.ErrNotFound} {
+		if errors.Is(err, known) != errors.Is(want, known) {
+			e.Errorf("read %d bytes at %d with a checksum: %v, without: %v", len(p), off, err, want)
+		}
+	}
+	if err == nil && (!bytes.Equal(again, p) || sum != crc32.Checksum(p, crc32.MakeTable(crc32.Castagnoli))) {
+		e.Errorf("read %d bytes at %d with a checksum: other bytes, or checksum %08x", len(p), off, sum)
+	}
 }
 
 func testReadAt(e *env) {
@@ -202,6 +218,7 @@ func testReadAt(e *env) {
 	} {
 		p := make([]byte, c.n)
 		err := e.store.ReadAt(e.ctx(), e.key("digits"), p, c.off)
+		e.wantSummed("digits", p, c.off, err)
 		if !errors.Is(err, c.want) {
 			e.Errorf("read %d bytes at %d: got error %v, want %v", c.n, c.off, err, c.want)
 		}

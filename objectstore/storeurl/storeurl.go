@@ -78,6 +78,11 @@ func (c closing) PutBody(ctx context.Context, key string, body objectstore.Body)
 	return objectstore.PutBody(ctx, c.Store, key, body)
 }
 
+// ReadSummed implements objectstore.SummedStore.
+func (c closing) ReadSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
+	return objectstore.ReadSummed(ctx, c.Store, key, p, off)
+}
+
 func (c closing) Close() error {
 	var errs []error
 	for _, d := range c.drivers {
