@@ -48,7 +48,8 @@ func runOn(t *testing.T, dir string) *folderBroker {
 	banner := make(chan string, 1)
 	go func() {
 		b.exited <- run(ctx, &environment{
-			args:   []string{"--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", dir, "--log-level", "error"},
+			args: []string{"--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--data-dir", dir, "--log-level", "error",
+				"--kafka", "log.initial.task.delay.ms=0", "--kafka", "log.cleaner.backoff.ms=100"},
 			stdout: writeFunc(func(p []byte) { banner <- string(p) }), stderr: io.Discard, workDir: dir, serve: broker.Run,
 		})
 	}()
@@ -106,6 +107,30 @@ func (b *folderBroker) create(topics ...string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// segmented makes a compacted topic and writes to it until its records are in a segment, as compaction wants them.
+func (b *folderBroker) segmented(topic string) {
+	b.t.Helper()
+	value := func(s string) *string { return &s }
+	configs := map[string]*string{"cleanup.policy": value("compact"), "internal.segment.bytes": value("300"), "min.cleanable.dirty.ratio": value("0.01")}
+	r, err := kadm.NewClient(b.client()).CreateTopics(b.t.Context(), 1, 1, configs, topic)
+	if err == nil {
+		err = r.Error()
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	cl := b.client()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		if err := cl.ProduceSync(b.t.Context(), &kgo.Record{Topic: topic, Key: []byte("k"), Value: []byte("v")}).FirstErr(); err != nil {
+			b.t.Fatal(err)
+		}
+		if files, _ := filepath.Glob(filepath.Join(b.dir, "bucket", "segment/1/*/*.obj")); len(files) > 0 {
+			return
+		}
+	}
+	b.t.Fatal("no segment in a minute")
 }
 
 // fsckJSON runs fsck and returns its exit code and report.
@@ -186,11 +211,12 @@ func TestFsckExitStatus(t *testing.T) {
 	b.end()
 	b = runOn(t, dir)
 	b.write("a", 5)
+	b.segmented("keyed")
 	b.end()
 	bucket := filepath.Join(dir, "bucket")
 	before := tree(t, bucket)
 	code, r := fsckJSON(t, dir)
-	if code != exitOK || !r.OK || r.Lives != 2 || r.Partitions != 3 || r.Batches < 25 {
+	if code != exitOK || !r.OK || r.Lives != 2 || r.Partitions != 4 || r.Batches < 25 {
 		t.Fatalf("exit code %d: %+v", code, r)
 	}
 	got := command(t, "", "fsck", "--no-data", "--data-dir", dir)

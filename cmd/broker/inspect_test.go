@@ -11,17 +11,18 @@ func TestInspectVerb(t *testing.T) {
 	dir := shortDir(t)
 	b := runOn(t, dir)
 	b.create("a")
+	b.segmented("keyed")
 	b.write("a", 20)
 	b.end()
 	bucket := filepath.Join(dir, "bucket")
-	key := func(pattern string) string {
+	key := func(pattern string, fromEnd int) string {
 		files, err := filepath.Glob(filepath.Join(bucket, pattern))
-		if err != nil || len(files) == 0 {
+		if err != nil || len(files) < fromEnd {
 			t.Fatalf("no files %s: %v", pattern, err)
 		}
-		return strings.TrimSuffix(strings.TrimPrefix(files[0], bucket+"/"), ".obj")
+		return strings.TrimSuffix(strings.TrimPrefix(files[len(files)-fromEnd], bucket+"/"), ".obj")
 	}
-	slot, segment, manifest := key("wal/*/1/*/*.obj"), key("segment/1/*/*.obj"), key("manifest/1/*/*.obj")
+	slot, segment, manifest := key("wal/*/1/*/*.obj", 2), key("segment/1/*/*.obj", 1), key("manifest/1/*/*.obj", 1)
 	check := func(args []string, code int, want string) {
 		t.Helper()
 		got := command(t, "", append([]string{"inspect"}, args...)...)
@@ -35,7 +36,7 @@ func TestInspectVerb(t *testing.T) {
 		want       string
 	}{
 		{"slot", slot, exitOK, "a/"},
-		{"segment", segment, exitOK, "a/0"},
+		{"segment", segment, exitOK, "/0"},
 		{"manifest", manifest, exitOK, "manifest of a/0"},
 		{"manifest", "a/0", exitOK, "LEADER EPOCH"},
 		{"manifest", "a/1", exitOK, "none yet"},
