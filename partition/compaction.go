@@ -204,9 +204,12 @@ func (s *Set) clean(ctx context.Context, w *segmentWriter, keys *compact.KeyMap,
 	if err != nil {
 		return err
 	}
-	if err := s.mapKeys(ctx, keys, c, extents[findExtent(extents, c.from):]); err != nil {
+	v := newSurvey(extents[findExtent(extents, c.from):])
+	if err := s.mapKeys(ctx, keys, c, v); err != nil {
 		return err
 	}
+	c.removed, c.newest = map[int64]int64{}, map[int64]int64{}
+	extents = v.skip(extents, c)
 	round := &compact.Round{
 		Keys: keys, Now: s.opts.Now().UnixMilli(), DeleteRetentionMs: c.policy.DeleteRetentionMs, UpperBound: c.upper, Aborted: c.aborted,
 		LastOfProducer: func(id int64, _ int16, lastOffset int64) bool {
@@ -214,7 +217,6 @@ func (s *Set) clean(ctx context.Context, w *segmentWriter, keys *compact.KeyMap,
 			return known && last == lastOffset
 		},
 	}
-	c.removed, c.newest = map[int64]int64{}, map[int64]int64{}
 	w.begin(c.log.id, c.parts[0].Base, true)
 	defer w.end()
 	err = s.eachPiece(ctx, extents, func(p []byte) error { return c.sift(w, round, p) })
@@ -222,21 +224,23 @@ func (s *Set) clean(ctx context.Context, w *segmentWriter, keys *compact.KeyMap,
 	return err
 }
 
-// mapKeys fills keys from what is dirty and sets where the round ends.
-func (s *Set) mapKeys(ctx context.Context, keys *compact.KeyMap, c *cleaning, extents []Extent) error {
+// mapKeys fills keys from what is dirty, and v with it, and sets where the round ends.
+func (s *Set) mapKeys(ctx context.Context, keys *compact.KeyMap, c *cleaning, v *survey) error {
 	keys.Reset(c.aborted...)
+	keys.Moved = v.moved
 	c.upper = c.to
-	err := s.eachPiece(ctx, extents, func(p []byte) error {
+	err := s.eachPiece(ctx, v.extents, func(p []byte) error {
 		for len(p) > 0 {
 			b, rest, err := record.Next(p)
 			if err != nil || b == nil {
 				return corruptf("batch behind offset %d: %w", c.from, orCut(err))
 			}
-			if p = rest; b.LastOffset() < c.from {
-				continue
-			}
 			if b.BaseOffset() >= c.to {
 				return errStop
+			}
+			v.see(b, c)
+			if p = rest; b.LastOffset() < c.from {
+				continue
 			}
 			full, err := keys.AddBatch(b, c.from, record.Limits{})
 			if err != nil {

@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/objectstore/faultstore"
 	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/protocol/record"
 )
 
 // lifeModel is a log as a list of what was written and a map of what is the last of each key.
@@ -32,6 +34,8 @@ type lifeMachine struct {
 	l      *Log
 	policy *Policy
 	model  lifeModel
+	// fewKeys: the table of compaction holds fewer keys than there are.
+	fewKeys bool
 }
 
 func (m *lifeMachine) produce(t *rapid.T) {
@@ -70,7 +74,9 @@ func (m *lifeMachine) options(o *Options) {
 	o.Policy = func(protocol.TopicID) *Policy { return m.policy }
 	o.Upkeep = func() Upkeep {
 		u := DefaultUpkeep()
-		u.KeyMapBytes = 100 // three keys: rounds end early and another goes on
+		if m.fewKeys {
+			u.KeyMapBytes = 100 // three keys: rounds end early and another goes on
+		}
 		return u
 	}
 	o.TailBytes, o.CacheBytes = 2000, 5000
@@ -84,10 +90,10 @@ func (m *lifeMachine) must(t *rapid.T, err error) {
 
 func (m *lifeMachine) step(t *rapid.T) {
 	ctx := context.Background()
-	switch rapid.IntRange(0, 12).Draw(t, "step") {
+	switch rapid.IntRange(0, 14).Draw(t, "step") {
 	case 0, 1, 2, 3:
 		m.produce(t)
-	case 4, 5:
+	case 4, 5, 13, 14:
 		m.must(t, m.n.set.Checkpoint(ctx))
 	case 6:
 		_, err := m.n.set.Compact(ctx)
@@ -168,8 +174,9 @@ func (m *lifeMachine) checkTime(t *rapid.T, read map[int64]bool, ts int64) {
 // TestLifeCycle is random produce, delete, compact, merge, restart and trouble against a model that is a list and a map.
 func TestLifeCycle(t *testing.T) {
 	for name, policy := range map[string]Policy{
-		"delete":  {Delete: true, RetentionMs: 20_000, RetentionBytes: 3000, SegmentBytes: 600, SegmentMs: 1 << 40},
-		"compact": {Compact: true, RetentionMs: 1, RetentionBytes: 1, SegmentBytes: 600, SegmentMs: 5000, MinCleanableRatio: 0.01},
+		"delete":                                {Delete: true, RetentionMs: 20_000, RetentionBytes: 3000, SegmentBytes: 600, SegmentMs: 1 << 40},
+		"compact":                               {Compact: true, RetentionMs: 1, RetentionBytes: 1, SegmentBytes: 600, SegmentMs: 5000, MinCleanableRatio: 0.01},
+		"compact, blocks smaller than segments": {Compact: true, RetentionMs: -1, RetentionBytes: -1, SegmentBytes: 2000, SegmentMs: 1 << 40, MinCleanableRatio: 0.01},
 		"both": {
 			Delete: true, Compact: true, RetentionMs: 60_000, RetentionBytes: -1, SegmentBytes: 600, SegmentMs: 1 << 40,
 			MinCleanableRatio: 0.3, DeleteRetentionMs: 3000,
@@ -178,10 +185,10 @@ func TestLifeCycle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
-				m := &lifeMachine{w: newWorld(t), policy: &policy}
+				m := &lifeMachine{w: newWorld(t), policy: &policy, fewKeys: rapid.Bool().Draw(rt, "few keys")}
 				m.n = m.w.start(m.options)
 				m.l = m.n.create(0)
-				for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+				for range rapid.IntRange(1, 80).Draw(rt, "steps") {
 					m.step(rt)
 					m.check(rt)
 				}
@@ -245,4 +252,61 @@ func TestCompactionIsSeenAtOnce(t *testing.T) {
 	if worked, err := n.set.Compact(context.Background()); err != nil || worked {
 		t.Errorf("compact again: %v, %v", worked, err)
 	}
+}
+
+// TestCompactionDoesNotReadAgainWhatIsDead: a block of which nothing would stay is read once, for its keys. What stays for another reason
+// than its keys, the last sequence of a producer (C5) and the end of the round, is not lost by it.
+func TestCompactionDoesNotReadAgainWhatIsDead(t *testing.T) {
+	w := newWorld(t)
+	reads := 0
+	n := w.start(func(o *Options) { o.TailBytes, o.CacheBytes = 1, 1 })
+	n.set.opts.Store = spy{w.mem, func(key string, p []byte, _ int64) { reads++ }}
+	l := n.create(0)
+	p := lifePolicies(1)
+	p.SegmentBytes = 1500
+	l.SetPolicy(p)
+	const batches = 40
+	for i := range batches {
+		b := keyed(int64(i), "a", "b")
+		if i == 3 {
+			b = keyed(int64(i), "a", "once")
+		}
+		if i == 7 {
+			b = producerBatch(5, 0, 0, 2, 7) // without keys, and the last that this producer wrote
+		}
+		l.try(b)
+		n.commit()
+		n.checkpointed(t)
+	}
+	closed := l.rolls[len(l.rolls)-1].Base / 2
+	size := l.SizeBytes()
+	reads = 0
+	if worked, err := n.set.Compact(context.Background()); err != nil || !worked {
+		t.Fatal(worked, err)
+	}
+	// Each part is one block with its index; the index is read once, and the block twice only if something of it stays: the producer's,
+	// the last of its round, and those that two rolls share.
+	if most := 2*batches + 10; reads > most {
+		t.Errorf("%d reads for %d blocks, want at most %d", reads, batches, most)
+	}
+	n.set.opts.Store = w.mem
+	var rolls int64
+	for _, r := range l.rolls {
+		rolls += r.Bytes
+	}
+	if l.SizeBytes() != rolls || l.SizeBytes() >= size {
+		t.Errorf("the log has %d bytes, its rolls say %d, before it were %d", l.SizeBytes(), rolls, size)
+	}
+	if got, want := len(l.allRecords(t, 0)), int(2*(batches-closed))+3; got != want {
+		t.Errorf("%d records, want %d", got, want)
+	}
+	r, err := l.Read(context.Background(), ReadInput{Offset: 8, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _, err := record.Next(bytes.Join(r.Batches, nil))
+	if err != nil || b.ProducerID() != 5 || b.LastOffset() != 15 || b.NumRecords() != 0 {
+		t.Errorf("C5: the first batch is of producer %d, up to offset %d, with %d records: %v", b.ProducerID(), b.LastOffset(), b.NumRecords(), err)
+	}
+	l.try(producerBatch(5, 0, 0, 2, 7)).want(t, "the producer's last batch again", 14, nil)
 }

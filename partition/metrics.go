@@ -52,7 +52,7 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		compactions:      counter("compactions_total", "Rounds of compaction, of one partition each."),
 		compactionErrors: counter("compaction_errors_total", "Rounds of compaction that failed."),
 		uncleanable:      counter("uncleanable_total", "Partitions that are not compacted any more because their data is damaged."),
-		compactedBytes:   counter("compacted_bytes_total", "Bytes of batches that compaction read to clean them."),
+		compactedBytes:   counter("compacted_bytes_total", "Bytes of batches that rounds of compaction went over."),
 		cleanedBytes:     counter("compaction_removed_bytes_total", "Bytes of batches that compaction removed."),
 		checkpointSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: "tidemill", Subsystem: "partition", Name: "checkpoint_seconds",

@@ -10,6 +10,9 @@ import (
 // A KeyMap holds the newest offset of each key of a range, in bounded memory (C3). It holds keys as 128-bit hashes whose seeds are
 // random and the process's own, so that no client can choose keys that are taken for each other. It is owned by one goroutine.
 type KeyMap struct {
+	// Moved, if set, is told of each offset that is noted, and of the one that it takes the place of, -1 for a key that was not known.
+	Moved func(old, offset int64)
+
 	// table is what is in use of the memory taken so far: open addressing, with linear probing. It has free slots at any time.
 	table []slot
 	// n slots of at most room are used. max is how long the table may become.
@@ -122,6 +125,9 @@ func (m *KeyMap) put(h keyHash, offset int64) bool {
 		}
 		m.n++
 		s.hash = h
+	}
+	if m.Moved != nil && offset >= s.next {
+		m.Moved(s.next-1, offset)
 	}
 	s.next = max(s.next, offset+1)
 	return true

@@ -1,0 +1,250 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/objectstore/faultstore"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// flakyMeta belongs to one broker: its commits may be applied with an error, or not.
+type flakyMeta struct {
+	*fakeMeta
+	mode int // 0 good, 1 not applied, 2 applied with error, 3 half applied, 4 nothing answers
+}
+
+func (m *flakyMeta) CommitManifests(ctx context.Context, life wal.Life, u []metadata.ManifestUpdate) error {
+	switch m.mode {
+	case 1, 4:
+		return errMeta
+	case 2:
+		_ = m.fakeMeta.CommitManifests(ctx, life, u)
+		return errMeta
+	case 3:
+		_ = m.fakeMeta.CommitManifests(ctx, life, u[:len(u)/2])
+		return errMeta
+	}
+	return m.fakeMeta.CommitManifests(ctx, life, u)
+}
+
+func (m *flakyMeta) Partitions(ctx context.Context) ([]metadata.PartitionState, error) {
+	if m.mode == 4 {
+		return nil, errMeta
+	}
+	return m.fakeMeta.Partitions(ctx)
+}
+
+func (m *flakyMeta) Load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
+	if m.mode == 4 {
+		return wal.StreamState{}, errMeta
+	}
+	return m.fakeMeta.Load(ctx, l)
+}
+
+type twoBrokers struct {
+	w      *world
+	nodes  [2]*node
+	metas  [2]*flakyMeta
+	sealed map[wal.Life]wal.Recovery
+	want   map[int32]int64 // end offsets
+	policy *Policy
+	next   int32
+}
+
+func (b *twoBrokers) begin(k int) {
+	b.metas[k] = &flakyMeta{fakeMeta: b.w.meta}
+	b.nodes[k] = b.w.start(func(o *Options) {
+		o.Manifests = b.metas[k]
+		o.TailBytes, o.CacheBytes = 2000, 5000
+	})
+}
+
+// take lets broker k claim all, or some, of the partitions of sealed lives.
+func (b *twoBrokers) take(t *rapid.T, k, most int) {
+	states, _ := b.w.meta.Partitions(context.Background())
+	slices.SortFunc(states, func(x, y metadata.PartitionState) int { return compareIDs(x.ID, y.ID) })
+	var mine []metadata.PartitionState
+	for _, s := range states {
+		if _, ended := b.w.meta.ended[s.Owner]; ended || s.Owner == b.nodes[k].life {
+			mine = append(mine, s)
+		}
+	}
+	claims, err := b.nodes[k].set.Open(context.Background(), mine, b.sealed)
+	if err != nil {
+		t.Fatalf("open: %v", err)
+	}
+	n := min(most, len(claims))
+	b.w.meta.claim(b.w.t, b.nodes[k].life, claims[:n])
+	if n < len(claims) { // the others failed; tried again later
+		states, _ = b.w.meta.Partitions(context.Background())
+		mine = slices.DeleteFunc(states, func(s metadata.PartitionState) bool { return s.Owner != b.nodes[k].life })
+		if _, err := b.nodes[k].set.Open(context.Background(), mine, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, s := range states {
+		if l, ok := b.nodes[k].set.Get(s.ID); ok {
+			l.SetPolicy(b.policy)
+		}
+	}
+}
+
+func (b *twoBrokers) seal(k int) {
+	for life, r := range b.nodes[k].kill() {
+		b.sealed[life] = r
+	}
+}
+
+func (b *twoBrokers) check(t *rapid.T, what string) {
+	ctx := context.Background()
+	states, _ := b.w.meta.Partitions(ctx)
+	for _, s := range states {
+		if s.Manifest == nil {
+			continue
+		}
+		body, err := b.w.mem.Get(ctx, s.Manifest.Key)
+		if err != nil {
+			t.Fatalf("after %s: manifest of %v: %v", what, s.ID, err)
+		}
+		m, err := DecodeManifest(body[s.Manifest.Pos:][:s.Manifest.Len])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range m.Parts {
+			if _, err := b.w.mem.Get(ctx, SegmentKey(m.Lives[m.Parts[i].Life], m.Parts[i].Seq)); err != nil {
+				t.Fatalf("after %s: part of %v: %v", what, s.ID, err)
+			}
+		}
+		for i := range m.Extents {
+			if _, err := b.w.mem.Get(ctx, wal.SlotKey(m.Lives[m.Extents[i].Life], m.Extents[i].Seq)); err != nil {
+				t.Fatalf("after %s: slot of %v: %v", what, s.ID, err)
+			}
+		}
+		// the tail that a sealer would need
+		for k := range b.nodes {
+			if s.Owner == b.nodes[k].life {
+				if l, ok := b.nodes[k].set.Get(s.ID); !ok {
+					t.Fatalf("after %s: %v is not open", what, s.ID)
+				} else if got := l.State().HighWatermark; got != b.want[s.ID.Partition] {
+					t.Fatalf("after %s: %v ends at %d, want %d", what, s.ID, got, b.want[s.ID.Partition])
+				}
+				for _, c := range b.nodes[k].index {
+					if c.Partition == s.ID && c.LastOffset >= m.EndOffset {
+						if _, err := b.w.mem.Get(ctx, wal.SlotKey(s.Owner, c.Seq)); err != nil {
+							t.Fatalf("after %s: tail of %v: %v", what, s.ID, err)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestAttack3TwoBrokers(t *testing.T) {
+	rapid.Check(t, func(t2 *rapid.T) {
+		ctx := context.Background()
+		p := DefaultPolicy()
+		p.SegmentBytes, p.RetentionBytes = 400, 1500
+		if rapid.Bool().Draw(t2, "compact") {
+			p.Compact, p.MinCleanableRatio = true, 0.01
+		}
+		b := &twoBrokers{w: newWorld(t), sealed: map[wal.Life]wal.Recovery{}, want: map[int32]int64{}, policy: &p}
+		b.begin(0)
+		b.begin(1)
+		for range rapid.IntRange(20, 150).Draw(t2, "steps") {
+			k := rapid.IntRange(0, 1).Draw(t2, "broker")
+			n := b.nodes[k]
+			op := rapid.IntRange(0, 15).Draw(t2, "op")
+			what := fmt.Sprintf("op %d of broker %d", op, k)
+			switch op {
+			case 0:
+				if b.next < 4 {
+					n.create(b.next).SetPolicy(&p)
+					b.next++
+				}
+			case 1, 2, 3, 4:
+				for q := range b.next {
+					if l, ok := n.set.Get(pid(q)); ok && rapid.Bool().Draw(t2, "append") {
+						o := l.try(keyed(b.w.now.UnixMilli(), "a", "b", fmt.Sprint(b.want[q])))
+						n.commit()
+						if o.err != nil {
+							t2.Fatal(o.err)
+						}
+						b.want[q] += 3
+					}
+				}
+			case 5, 6:
+				_ = n.set.Checkpoint(ctx)
+			case 7:
+				_ = n.set.Merge(ctx)
+				_, _ = n.set.Compact(ctx)
+			case 8:
+				b.metas[k].mode = 0
+				_ = n.set.Retain(ctx)
+			case 9:
+				_ = n.set.Sweep(ctx)
+			case 10:
+				b.w.now = b.w.now.Add(n.set.opts.DeleteDelay)
+				_ = n.set.deleteDue(ctx)
+			case 11:
+				b.metas[k].mode = rapid.IntRange(0, 4).Draw(t2, "mode")
+			case 12: // killed, or stopped; restarted; takes some
+				if rapid.Bool().Draw(t2, "stopped") {
+					b.metas[k].mode = 0
+					if err := n.set.Close(ctx); err != nil {
+						t2.Fatalf("close: %v", err)
+					}
+					b.w.meta.trims[n.life] = max(b.w.meta.trims[n.life], n.seq)
+				}
+				b.seal(k)
+				b.begin(k)
+				b.take(t2, k, rapid.IntRange(0, 5).Draw(t2, "claims"))
+			case 13:
+				b.take(t2, k, rapid.IntRange(0, 5).Draw(t2, "claims"))
+			case 14:
+				b.metas[k].mode = 0
+				for q := range b.next {
+					if l, ok := n.set.Get(pid(q)); ok {
+						_, err := l.DeleteRecords(ctx, rapid.Int64Range(0, l.State().HighWatermark).Draw(t2, "to"))
+						if err != nil && !errors.Is(err, ErrStorage) {
+							t2.Fatal(err)
+						}
+					}
+				}
+			case 15:
+				b.w.store.SetRules(faultstore.Rule{Fault: faultstore.Lost, Chance: 0.3})
+				_ = n.set.Checkpoint(ctx)
+				_ = n.set.Merge(ctx)
+				_ = n.set.Sweep(ctx)
+				b.w.store.SetRules()
+			}
+			b.w.now = b.w.now.Add(time.Second)
+			if os.Getenv("DBG") != "" {
+				line := what
+				for q := range b.next {
+					st := b.w.meta.states[pid(q)]
+					line += fmt.Sprintf(" | %d: owner %d", q, st.Owner.Epoch)
+					for i := range b.nodes {
+						if l, ok := b.nodes[i].set.Get(pid(q)); ok {
+							line += fmt.Sprintf(" b%d(life %d) has %d..%d v%d %d parts", i, b.nodes[i].life.Epoch, l.logStart, l.hw, l.manifestVersion, len(l.parts))
+						}
+					}
+					if st.Manifest != nil {
+						line += fmt.Sprintf(" m v%d %s", st.Manifest.Version, st.Manifest.Key[20:])
+					}
+				}
+				fmt.Println(line)
+			}
+			b.check(t2, what)
+		}
+	})
+}
