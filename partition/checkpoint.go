@@ -134,10 +134,11 @@ func (s *Set) Checkpoint(ctx context.Context) error { return s.checkpoint(ctx, t
 
 // checkpoint is Checkpoint; without rewrite, what is in slots stays there.
 func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
-	if err := s.acquire(ctx); err != nil {
+	// Segments are put under a token of their own: who only wants a manifest does not wait for them.
+	if err := acquire(ctx, s.rewrites); err != nil {
 		return err
 	}
-	defer s.release()
+	defer func() { <-s.rewrites }()
 	if err := s.fencedError(); err != nil {
 		return err
 	}
@@ -147,23 +148,13 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 	upTo := s.committed.Load() + 1
 	logs, broken := s.dirty.take()
 	logs = live(logs)
-	var stuck error
+	stuck, err := s.commit(ctx, logs, rewrite)
+	if err != nil {
+		s.dirty.putBack(logs)
+		s.metrics.checkpointErrors.Inc()
+		return errors.Join(fmt.Errorf("checkpoint up to slot %d: %w", upTo-1, err), stuck)
+	}
 	if len(logs) > 0 {
-		if err := s.awake(ctx); err != nil {
-			s.dirty.putBack(logs)
-			s.metrics.checkpointErrors.Inc()
-			return fmt.Errorf("checkpoint up to slot %d: %w", upTo-1, err)
-		}
-		if rewrite {
-			stuck = s.rewrite(ctx, logs)
-		}
-		if err := s.commitHeads(ctx, logs); err != nil {
-			s.trouble.Store(true)
-			s.dirty.putBack(logs)
-			s.metrics.checkpointErrors.Inc()
-			return errors.Join(fmt.Errorf("checkpoint up to slot %d: %w", upTo-1, err), stuck)
-		}
-		s.trouble.Store(false)
 		s.metrics.checkpoints.Inc()
 		s.metrics.checkpointSeconds.Observe(time.Since(began).Seconds())
 	}
@@ -184,6 +175,35 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 	return nil
 }
 
+// commit moves what logs hold in slots to segments, if that is wanted, and makes new manifests of the logs durable and theirs. stuck is
+// why data stays in slots: manifests say so, and nothing is lost.
+func (s *Set) commit(ctx context.Context, logs []*Log, rewrite bool) (stuck, err error) {
+	if len(logs) == 0 {
+		return nil, nil
+	}
+	if err := s.awake(ctx); err != nil {
+		return nil, err
+	}
+	if rewrite {
+		stuck = s.rewriteUntilClose(ctx, logs)
+	}
+	if err := s.acquire(ctx); err != nil {
+		return stuck, err
+	}
+	defer s.release()
+	err = s.commitHeads(ctx, live(logs))
+	s.trouble.Store(err != nil)
+	return stuck, err
+}
+
+// rewriteUntilClose rewrites, and gives up when the Set is closed: a stop must not wait for segments.
+func (s *Set) rewriteUntilClose(ctx context.Context, logs []*Log) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	return s.rewrite(ctx, logs)
+}
+
 // awake makes sure, after a commit that failed, that metadata answers before segments and manifests are written for it again.
 func (s *Set) awake(ctx context.Context) error {
 	if !s.trouble.Load() {
@@ -196,7 +216,7 @@ func (s *Set) awake(ctx context.Context) error {
 }
 
 // neededSlots returns the first of this life's slots below upTo that a manifest refers to still, as its data could not be rewritten, or
-// upTo. Logs with such are looked at again at each checkpoint.
+// upTo. Logs with such data, of whatever life, are looked at again by the next checkpoint.
 func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
 	for _, l := range logs {
 		s.inSlots[l] = true
@@ -204,20 +224,32 @@ func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
 	needed := upTo
 	var again []*Log
 	for l := range s.inSlots {
-		seq, ok := l.firstInSlots()
-		if !ok || seq >= upTo {
+		first, ok := l.firstInSlots()
+		if !ok || first.Life == s.life && first.Seq >= upTo {
 			delete(s.inSlots, l)
 			continue
 		}
-		needed = min(needed, seq)
 		again = append(again, l)
+		if own, ok := l.firstInOwnSlots(); ok {
+			needed = min(needed, own)
+		}
 	}
 	s.dirty.putBack(again)
 	return needed
 }
 
-// firstInSlots returns the first slot of this life that holds data which is in no segment.
-func (l *Log) firstInSlots() (seq int64, ok bool) {
+// firstInSlots returns the first extent that is in no segment.
+func (l *Log) firstInSlots() (e Extent, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := l.unwrittenLocked(); i < len(l.recent) {
+		return l.recent[i], true
+	}
+	return Extent{}, false
+}
+
+// firstInOwnSlots returns the first slot of this life that holds data which is in no segment.
+func (l *Log) firstInOwnSlots() (seq int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, e := range l.recent[l.unwrittenLocked():] {
@@ -228,9 +260,12 @@ func (l *Log) firstInSlots() (seq int64, ok bool) {
 	return 0, false
 }
 
-func (s *Set) acquire(ctx context.Context) error {
+func (s *Set) acquire(ctx context.Context) error { return acquire(ctx, s.ckpt) }
+
+// acquire takes a token.
+func acquire(ctx context.Context, token chan struct{}) error {
 	select {
-	case s.ckpt <- struct{}{}:
+	case token <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -277,16 +312,23 @@ func (s *Set) commitSnapshots(ctx context.Context, snapshots []*snapshot) error 
 	for _, x := range snapshots {
 		x.log.expectHead(x)
 	}
+	return s.commitPointers(ctx, snapshots)
+}
+
+// commitPointers lets metadata name manifests that are stored, and their logs adopt them. What has an unknown outcome is kept: see settle.
+func (s *Set) commitPointers(ctx context.Context, snapshots []*snapshot) error {
+	if len(snapshots) == 0 {
+		return nil
+	}
 	updates := make([]metadata.ManifestUpdate, 0, len(snapshots))
 	for _, x := range snapshots {
 		updates = append(updates, metadata.ManifestUpdate{ID: x.log.id, Pointer: x.pointer, PrevVersion: x.prevVersion})
 	}
-	if len(updates) == 0 {
-		return nil
-	}
 	if err := s.opts.Manifests.CommitManifests(ctx, s.opts.Life, updates); err != nil {
 		for _, x := range snapshots {
-			x.log.setUnsure()
+			x.log.mu.Lock()
+			x.log.attempt = x
+			x.log.mu.Unlock()
 		}
 		return fmt.Errorf("commit %d manifests: %w", len(updates), err)
 	}
@@ -302,16 +344,10 @@ func (l *Log) expectHead(x *snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if errors.Is(l.ended, ErrUnknownPartition) {
-		return // what it referred to is let go
+		return // what it referred to was let go
 	}
 	l.heads = append(l.heads, x.head)
 	l.set.objects.retain(x.head)
-}
-
-func (l *Log) setUnsure() {
-	l.mu.Lock()
-	l.unsure = true
-	l.mu.Unlock()
 }
 
 // writeManifests puts the snapshots' manifests into as few objects as they fit in and fills in their pointers. It returns the objects
@@ -341,16 +377,11 @@ func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) (all []
 	return all, nil
 }
 
-// settle reads the manifest heads of logs whose last commit had an unknown outcome. It returns the logs that are still ours: one that
-// metadata does not know any more is being deleted, and its records need no manifest.
+// settle finds out about the commits of logs whose last one had an unknown outcome. One that was applied is adopted; one that was not may
+// be applied yet, so it is made again, the very same, before another is. It returns the logs that are still ours: one that metadata does
+// not know any more is being deleted, and its records need no manifest.
 func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
-	unsure := false
-	for _, l := range logs {
-		l.mu.Lock()
-		unsure = unsure || l.unsure
-		l.mu.Unlock()
-	}
-	if !unsure {
+	if !slices.ContainsFunc(logs, func(l *Log) bool { return l.unsettled() != nil }) {
 		return logs, nil
 	}
 	states, err := s.opts.Manifests.Partitions(ctx)
@@ -362,40 +393,31 @@ func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
 		heads[st.ID] = st
 	}
 	var ours []*Log
+	var again []*snapshot
 	for _, l := range logs {
-		st, ok := heads[l.id]
-		if !ok {
+		x := l.unsettled()
+		st, known := heads[l.id]
+		switch {
+		case x == nil:
+		case !known:
 			continue
-		}
-		if st.Owner != s.opts.Life {
+		case st.Owner != s.opts.Life:
 			return nil, fmt.Errorf("%w: %v is owned by %v", ErrNotLeader, l.id, st.Owner)
+		case st.Manifest != nil && *st.Manifest == x.pointer:
+			l.adopt(x)
+		default:
+			again = append(again, x)
 		}
-		l.settle(st.Manifest)
 		ours = append(ours, l)
 	}
-	return ours, nil
+	return ours, s.commitPointers(ctx, again)
 }
 
-// settle takes over what metadata holds as the log's manifest, after commits of unknown outcome. The others that were written are not
-// needed.
-func (l *Log) settle(p *metadata.ManifestPointer) {
+// unsettled returns the log's last commit if its outcome is unknown.
+func (l *Log) unsettled() *snapshot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.manifestVersion, l.unsure = 0, false
-	key := ""
-	if p != nil {
-		l.manifestVersion, key = p.Version, p.Key
-	}
-	var kept, gone []reference
-	for i, h := range l.heads {
-		if l.set.keyOf(h.objectID) == key && !slices.Contains(l.heads[:i], h) {
-			kept = append(kept, h)
-		} else {
-			gone = append(gone, h)
-		}
-	}
-	l.heads = kept
-	l.set.objects.release(gone, l.set.opts.Now())
+	return l.attempt
 }
 
 // raiseTrim tells the registry that slots below upTo are in committed manifests.

@@ -28,6 +28,9 @@ func (l *Log) DeleteRecords(ctx context.Context, offset int64) (logStart int64, 
 	if err := s.commitSnapshots(ctx, []*snapshot{l.snapshot(offset)}); err != nil {
 		return -1, l.storageError(err)
 	}
+	if l.deleted() {
+		return -1, ErrUnknownPartition
+	}
 	return l.State().LogStart, nil
 }
 

@@ -191,6 +191,8 @@ type fakeMeta struct {
 	// unknown is a life that was never opened here. partitions fails the listing.
 	unknown    wal.Life
 	partitions error
+	// loads fails reads of lives.
+	loads error
 }
 
 var errMeta = errors.New("etcd is away")
@@ -235,6 +237,9 @@ func (m *fakeMeta) Partitions(context.Context) ([]metadata.PartitionState, error
 func (m *fakeMeta) Load(_ context.Context, life wal.Life) (wal.StreamState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.loads != nil {
+		return wal.StreamState{}, m.loads
+	}
 	if !life.IsZero() && life == m.unknown {
 		return wal.StreamState{}, metadata.ErrUnknownLife
 	}

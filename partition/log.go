@@ -20,8 +20,8 @@ type Log struct {
 	epoch int32
 	// dirty: the log is on the Set's list of logs whose manifest is behind.
 	dirty bool
-	// unsure: a commit of the manifest head failed, so its version must be read before the next one.
-	unsure bool
+	// attempt is the last commit of the log's manifest while its outcome is unknown.
+	attempt *snapshot
 	// logStart <= hw <= end. Parts and the extents behind them cover at least [logStart, hw) without holes.
 	logStart, hw, end int64
 	// size is the bytes of the parts and of the extents behind them.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -43,7 +44,6 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 		return nil, err
 	}
 	defer s.release()
-	again := s.dropUnclaimed(states)
 	var all []*opening
 	for _, st := range states {
 		if st.Owner != s.opts.Life {
@@ -68,7 +68,7 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 		}
 		return o.err != nil
 	})
-	claims, err := s.claim(ctx, good, again)
+	claims, err := s.claim(ctx, good, states)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 }
 
 // claim raises leader epochs, writes the manifests of logs that grew and puts all logs into the set.
-func (s *Set) claim(ctx context.Context, all []*opening, heads map[protocol.PartitionID][]reference) ([]metadata.Claim, error) {
+func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.PartitionState) ([]metadata.Claim, error) {
 	var snapshots []*snapshot
 	for _, o := range all {
 		l := o.log
@@ -94,6 +94,7 @@ func (s *Set) claim(ctx context.Context, all []*opening, heads map[protocol.Part
 		}
 		return nil, fmt.Errorf("%w: %w", ErrStorage, err)
 	}
+	heads := s.dropUnclaimed(states)
 	for _, o := range all {
 		o.log.refer()
 	}
@@ -218,6 +219,9 @@ func (s *Set) loadGroup(ctx context.Context, group []*opening) error {
 		ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
 		err := s.opts.Store.ReadAt(ctx, first.Key, buf, first.Pos)
 		cancel()
+		if errors.Is(err, objectstore.ErrNotFound) { // lost, which is no reason not to serve the others
+			err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
 		err = wrapStore(err, first.Key)
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			return err

@@ -96,29 +96,42 @@ func (s *Set) deleteDue(ctx context.Context) error {
 // deleteBatch is how many objects are deleted at a time.
 const deleteBatch = 256
 
-// deleteAll deletes objects in one request, or one by one if that fails.
+// deleteAll deletes objects in one request. If that fails, perhaps for one of them only, it goes on one by one until another fails.
 func (s *Set) deleteAll(ctx context.Context, batch []doomed) error {
+	if s.deleteKeys(ctx, batch...) == nil {
+		return nil
+	}
+	var failed []error
+	for i, d := range batch {
+		for one := d; one.seq < d.until; one.seq++ {
+			if len(failed) > 1 || ctx.Err() != nil {
+				one.until = d.until
+				s.objects.putBack(append([]doomed{one}, batch[i+1:]...), s.opts.Now())
+				return errors.Join(failed...)
+			}
+			one.until = one.seq + 1
+			if err := s.deleteKeys(ctx, one); err != nil {
+				failed = append(failed, err)
+				s.objects.putBack([]doomed{one}, s.opts.Now())
+			}
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// deleteKeys makes one request.
+func (s *Set) deleteKeys(ctx context.Context, batch ...doomed) error {
+	ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
+	defer cancel()
 	var keys []string
 	for _, d := range batch {
 		for seq := d.seq; seq < d.until; seq++ {
 			keys = append(keys, s.keyOf(objectID{d.kind, d.life, seq}))
 		}
 	}
-	err := s.opts.Store.Delete(ctx, keys...)
-	if err == nil {
-		s.metrics.deleted.Add(float64(len(keys)))
-		return nil
-	}
-	if len(keys) == 1 || ctx.Err() != nil {
-		s.objects.putBack(batch, s.opts.Now())
+	if err := s.opts.Store.Delete(ctx, keys...); err != nil {
 		return errors.Join(ErrStorage, err)
 	}
-	var failed []error
-	for _, d := range batch {
-		for one := d; one.seq < d.until; one.seq++ {
-			one.until = one.seq + 1
-			failed = append(failed, s.deleteAll(ctx, []doomed{one}))
-		}
-	}
-	return errors.Join(failed...)
+	s.metrics.deleted.Add(float64(len(keys)))
+	return nil
 }

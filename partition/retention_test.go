@@ -159,19 +159,19 @@ func TestRetentionOfEverythingKeepsOffsets(t *testing.T) {
 }
 
 func TestRetentionFaults(t *testing.T) {
-	w := newWorld(t)
-	n := w.start()
-	p := DefaultPolicy()
-	p.RetentionBytes = 0
-	l := filled(n, &p)
-	for name, fault := range map[string]func(){
-		"commit not applied":    func() { w.meta.before = errMeta },
-		"commit applied, error": func() { w.meta.after, w.meta.apply = errMeta, 9 },
-		"put not applied": func() {
+	for name, fault := range map[string]func(*world){
+		"commit not applied":    func(w *world) { w.meta.before = errMeta },
+		"commit applied, error": func(w *world) { w.meta.after, w.meta.apply = errMeta, 9 },
+		"put not applied": func(w *world) {
 			w.store.SetRules(faultstore.Rule{Op: faultstore.Put, Match: isManifest, Fault: faultstore.Lost})
 		},
 	} {
-		fault()
+		w := newWorld(t)
+		n := w.start()
+		p := DefaultPolicy()
+		p.RetentionBytes = 0
+		l := filled(n, &p)
+		fault(w)
 		if err := n.set.Retain(context.Background()); err == nil || l.State().LogStart != 0 {
 			t.Errorf("%s: %v, log start %d", name, err, l.State().LogStart)
 		}
@@ -180,9 +180,11 @@ func TestRetentionFaults(t *testing.T) {
 		if got := l.offsets(t, 0, 1000); len(got) != 13 {
 			t.Errorf("%s: %d batches are served", name, len(got))
 		}
-	}
-	if err := n.set.Retain(context.Background()); err != nil || l.State().LogStart != 13 {
-		t.Errorf("afterwards: %v, log start %d", err, l.State().LogStart)
+		for range 2 { // the first finds out what became of the one before
+			if err := n.set.Retain(context.Background()); err != nil || l.State().LogStart != 13 {
+				t.Errorf("after %s: %v, log start %d", name, err, l.State().LogStart)
+			}
+		}
 	}
 }
 

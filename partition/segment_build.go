@@ -43,6 +43,8 @@ type segmentBuilder struct {
 	index *Index
 	block Extent
 	next  int64
+	// spoiled: a batch of the part was refused, so the part is given up.
+	spoiled bool
 
 	built []builtPart
 	err   error
@@ -65,7 +67,7 @@ func (g *segmentBuilder) hold(h held) { g.held = append(g.held, h) }
 
 // begin starts the part of a partition from base on.
 func (g *segmentBuilder) begin(id protocol.PartitionID, base int64, sparse bool) {
-	g.index, g.next = &Index{Partition: id, Sparse: sparse}, base
+	g.index, g.next, g.spoiled = &Index{Partition: id, Sparse: sparse}, base, false
 	g.block = Extent{Base: base, MaxTimestamp: minTimestamp}
 }
 
@@ -76,10 +78,12 @@ func (g *segmentBuilder) add(p []byte, stays bool) error {
 	for at := 0; at < len(p); {
 		b, _, err := record.Next(p[at:])
 		if err != nil || b == nil {
+			g.spoiled = true
 			return corruptf("batch at offset %d: %w", g.next, orCut(err))
 		}
 		base, last := b.BaseOffset(), b.LastOffset()
 		if base < g.next || base > g.next && !g.index.Sparse || last < base {
+			g.spoiled = true
 			return corruptf("batch of offsets %d-%d of %v follows offset %d", base, last, g.index.Partition, g.next-1)
 		}
 		if open := int(g.block.Len) + at - from; open > 0 && open+len(b) > blockMax {
@@ -170,12 +174,12 @@ func (g *segmentBuilder) cut(last int64) {
 	g.block = Extent{Base: last + 1, MaxTimestamp: minTimestamp}
 }
 
-// end ends the part with the last batch. A part without a batch is dropped.
+// end ends the part with the last batch. A part without a batch, or with one that was refused, is dropped.
 func (g *segmentBuilder) end() {
 	if g.block.Len > 0 {
 		g.cut(g.next - 1)
 	}
-	if len(g.index.Extents) > 0 {
+	if len(g.index.Extents) > 0 && !g.spoiled {
 		g.built = append(g.built, builtPart{index: *g.index})
 	}
 	g.index = nil

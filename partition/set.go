@@ -48,7 +48,9 @@ type Set struct {
 	// work is owned by the goroutine that calls Committed and Fenced.
 	work commitWork
 
-	// ckpt is held by the one who writes manifests, across I/O. It guards the fields below.
+	// rewrites is held by the one who writes checkpoints, and ckpt by the one who writes manifests, both across I/O. They guard the
+	// fields below; rewrites comes first.
+	rewrites  chan struct{}
 	ckpt      chan struct{}
 	objectSeq int64
 	streamRev int64
@@ -57,6 +59,9 @@ type Set struct {
 	inSlots     map[*Log]bool
 	// trouble: the last commit of manifests failed.
 	trouble atomic.Bool
+	// closing ends when Close begins.
+	closing context.Context
+	close   context.CancelFunc
 
 	due   checkpointDue
 	dirty dirtyList
@@ -67,12 +72,13 @@ const poolKept = 16 << 20
 
 // NewSet returns an empty set. It starts nothing: see Run.
 func NewSet(o Options) (*Set, error) {
-	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, leaving: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1)}
+	s := &Set{opts: o.withDefaults(), logs: map[protocol.PartitionID]*Log{}, leaving: map[protocol.PartitionID]*Log{}, ckpt: make(chan struct{}, 1), rewrites: make(chan struct{}, 1)}
 	s.due.c = make(chan struct{}, 1)
 	s.pool = memory.NewPool(poolKept)
-	s.objects.init(s.life)
 	s.inSlots = map[*Log]bool{}
+	s.closing, s.close = context.WithCancel(context.Background())
 	s.life = s.lives.id(o.Life)
+	s.objects.init(s.life)
 	s.committed.Store(-1)
 	m, err := newMetrics(s, o.Registerer)
 	if err != nil {
@@ -97,13 +103,14 @@ func (s *Set) Get(id protocol.PartitionID) (*Log, bool) {
 
 // Create adds the empty log of a new partition, or returns the one that is there.
 func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
+	policy := s.opts.Policy(id.Topic)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l, ok := s.logs[id]; ok {
 		return l
 	}
 	l := &Log{
-		set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}, policy: s.opts.Policy(id.Topic),
+		set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}, policy: policy,
 	}
 	s.logs[id] = l
 	return l
@@ -255,6 +262,7 @@ func (l *Log) SetPolicy(p *Policy) {
 // to rewrite: a stop must not wait for segments. Call it when the writer is closed and before the stream is marked as sealed (W8). An
 // error means that not everything is in manifests: the life must not be marked as closed.
 func (s *Set) Close(ctx context.Context) error {
+	s.close()
 	err := s.checkpoint(ctx, false)
 	return errors.Join(err, s.cache.close(ctx))
 }

@@ -86,7 +86,7 @@ func (l *Log) adopt(s *snapshot) {
 	if errors.Is(l.ended, ErrUnknownPartition) {
 		return // it refers to nothing any more
 	}
-	l.manifestVersion, l.unsure = s.version, false
+	l.manifestVersion, l.attempt = s.version, nil
 	l.coordinator = s.coordinator
 	if s.logStart > l.logStart {
 		l.rolls = slices.Clone(trimRolls(l.rolls, s.logStart))

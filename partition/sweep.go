@@ -87,30 +87,27 @@ func (g *sweeper) judge() (found int, err error) {
 	for _, st := range states {
 		owners[st.Owner] = true
 	}
-	foreign, err := s.foreignObjects(g.ctx, states)
-	if err != nil {
-		return 0, err
-	}
+	// When a manifest of others cannot be read, what it refers to is not known: all that others wrote stays.
+	foreign, unread := s.foreignObjects(g.ctx, states)
 	for life, st := range g.lives {
 		if st.Phase == wal.PhaseSealed && !owners[life] && st.Trim < st.N {
 			// Whoever took over its partitions has all of it in manifests, and did not live to say so.
-			if err := s.opts.Manifests.Trim(g.ctx, life, st.Rev, st.N); err != nil {
-				return 0, err
-			}
-			st.Trim = st.N
-			g.lives[life] = st
+			if err := s.opts.Manifests.Trim(g.ctx, life, st.Rev, st.N); err == nil {
+				st.Trim = st.N
+				g.lives[life] = st
+			} // else another sweep was quicker, or the next one does it
 		}
 	}
 	for _, id := range g.unknown {
 		life := s.lives.life(id.life)
-		if foreign[id] || life != s.opts.Life && !garbage(id, g.lives[life], owners[life]) {
+		if foreign[id] || life != s.opts.Life && (unread != nil || !garbage(id, g.lives[life], owners[life])) {
 			continue
 		}
 		if s.objects.doomUnknown(id, s.opts.Now()) {
 			found++
 		}
 	}
-	return found, nil
+	return found, unread
 }
 
 // garbage reports whether an object of another life that no manifest refers to can never be needed.

@@ -27,6 +27,9 @@ func (s *Set) keepRetention(ctx context.Context) error {
 	}
 }
 
+// workedPause is the pause between rounds while there is work: a look may write a checkpoint.
+const workedPause = time.Second
+
 // keepCompacted compacts as long as there is something to compact, and looks again after a while.
 func (s *Set) keepCompacted(ctx context.Context) error {
 	if err := pause(ctx, s.opts.Upkeep().InitialDelay); err != nil {
@@ -35,10 +38,11 @@ func (s *Set) keepCompacted(ctx context.Context) error {
 	for {
 		worked, err := s.Compact(ctx)
 		s.report(ctx, "compaction", err)
+		wait := s.opts.Upkeep().CompactionBackoff
 		if worked && err == nil {
-			continue
+			wait = min(wait, workedPause)
 		}
-		if err := pause(ctx, s.opts.Upkeep().CompactionBackoff); err != nil {
+		if err := pause(ctx, wait); err != nil {
 			return err
 		}
 	}
@@ -64,7 +68,11 @@ func (s *Set) keepTidy(ctx context.Context) error {
 		now := s.opts.Now()
 		if !now.Before(late) || !now.Before(soon) && s.objects.takeAstray() {
 			late, soon = now.Add(s.opts.SweepInterval), now.Add(min(sweepSoon, s.opts.SweepInterval))
-			s.report(ctx, "sweep", s.Sweep(ctx))
+			err := s.Sweep(ctx)
+			s.report(ctx, "sweep", err)
+			if err != nil {
+				late = soon
+			}
 		}
 	}
 }
