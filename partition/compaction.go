@@ -153,8 +153,7 @@ func (c *cleaning) measure(end, now int64) bool {
 // compactGroup runs rounds whose results share segments, and says how many logs refer to theirs now.
 func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*cleaning) (done int, err error) {
 	var failed []error
-	w := s.newSegmentWriter(ctx)
-	w.puts.SetLimit(1)
+	w := s.newBackgroundWriter(ctx)
 	good := group[:0:0]
 	for _, c := range group {
 		if err := s.clean(ctx, w, keys, c); err != nil {

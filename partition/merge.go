@@ -10,24 +10,37 @@ import (
 const (
 	// mergeFan is how many small parts a log may have in a row before they are merged.
 	mergeFan = 8
-	// mergeMax is how large a part must be to stay as it is.
-	mergeMax = 8 << 20
+	// mergeMin and mergeMax bound how large a part must be to stay as it is: see mergeAim.
+	mergeMin, mergeMax = 4 << 20, 8 << 20
+	// mergeParts is how many parts a log may have before larger ones are worth writing its data once more.
+	mergeParts = 1024
 )
 
-// planMerge returns a run of parts that should become one: [from, to), empty when there is none. Of parts smaller than mergeMax that lie
+// mergeAim returns how large parts must be to stay as they are. A checkpoint of a few busy partitions makes parts of 4 MiB or more, which
+// nobody needs to read and write again; a log of many GB has so many that its manifests are worth being shorter.
+func mergeAim(parts []Part) int64 {
+	var total int64
+	for i := range parts {
+		total += parts[i].Bytes
+	}
+	return min(max(total/mergeParts, mergeMin), mergeMax)
+}
+
+// planMerge returns a run of parts that should become one: [from, to), empty when there is none. Of parts smaller than mergeAim that lie
 // side by side, mergeFan or more merge when none is as large as the others together: so each merge at least doubles the part that a
 // record is in, and a record moves a bounded number of times. Otherwise the parts on either side of the large one are looked at. When
-// nothing merges any more, a log has at most about 32 parts for each 8 MiB, and in practice far fewer.
+// nothing merges any more, a log has at most about 32 parts for each 4 MiB, and in practice far fewer.
 func planMerge(parts []Part) (from, to int) {
+	aim := mergeAim(parts)
 	for i := 0; i < len(parts); i++ {
-		if parts[i].Bytes >= mergeMax {
+		if parts[i].Bytes >= aim {
 			continue
 		}
 		j := i
-		for j < len(parts) && parts[j].Bytes < mergeMax {
+		for j < len(parts) && parts[j].Bytes < aim {
 			j++
 		}
-		if from, to := planRun(parts, i, j); from < to {
+		if from, to := planRun(parts, i, j, aim); from < to {
 			return from, to
 		}
 		i = j
@@ -36,7 +49,7 @@ func planMerge(parts []Part) (from, to int) {
 }
 
 // planRun plans within the small parts [from, to).
-func planRun(parts []Part, from, to int) (int, int) {
+func planRun(parts []Part, from, to int, aim int64) (int, int) {
 	if to-from < mergeFan {
 		return 0, 0
 	}
@@ -48,19 +61,19 @@ func planRun(parts []Part, from, to int) (int, int) {
 		}
 	}
 	if sum >= 2*parts[largest].Bytes {
-		return from, fill(parts, from, to)
+		return from, fill(parts, from, to, aim)
 	}
-	if a, b := planRun(parts, from, largest); a < b {
+	if a, b := planRun(parts, from, largest, aim); a < b {
 		return a, b
 	}
-	return planRun(parts, largest+1, to)
+	return planRun(parts, largest+1, to, aim)
 }
 
 // fill returns where a merge that begins at from is large enough.
-func fill(parts []Part, from, to int) int {
+func fill(parts []Part, from, to int, aim int64) int {
 	var sum int64
 	for i := from; i < to; i++ {
-		if sum += parts[i].Bytes; sum >= mergeMax {
+		if sum += parts[i].Bytes; sum >= aim {
 			return i + 1
 		}
 	}
@@ -77,7 +90,7 @@ func (s *Set) planWaste(parts []Part) (from, to int) {
 		for to < len(parts) && s.objects.wasteful(parts[to].object()) {
 			to++
 		}
-		return i, fill(parts, i, to)
+		return i, fill(parts, i, to, mergeAim(parts))
 	}
 	return 0, 0
 }
@@ -137,8 +150,7 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 		return nil
 	}
 	var failed []error
-	w := s.newSegmentWriter(ctx)
-	w.puts.SetLimit(1)
+	w := s.newBackgroundWriter(ctx)
 	for _, m := range runs {
 		if err := s.copyParts(ctx, w, m); err != nil {
 			failed = append(failed, fmt.Errorf("merge %v: %w", m.log.id, err))

@@ -39,7 +39,7 @@ func TestPlanMergeBoundsParts(t *testing.T) {
 				rewritten += sum
 				parts = slices.Concat(parts[:from], []Part{{Bytes: sum}}, parts[to:])
 			}
-			if most := 32 * (1 + total/mergeMax); int64(len(parts)) > most {
+			if most := 32 * (1 + total/mergeMin); int64(len(parts)) > most {
 				t.Fatalf("%d parts for %d bytes, want at most %d", len(parts), total, most)
 			}
 		}

@@ -10,8 +10,6 @@ import (
 )
 
 const (
-	// segmentMax is how large a segment gets, but for the one batch that may exceed it.
-	segmentMax = 16 << 20
 	// blockMax bounds a block of a segment, unless it is one batch: it is what the read cache holds and one request reads.
 	blockMax = pieceMax
 	// stayMin is how long a run of batches must be to be stored from where it lies: what is shorter is copied.
@@ -185,9 +183,9 @@ func (g *segmentBuilder) end() {
 	g.index = nil
 }
 
-// full reports whether n more bytes belong into another segment.
-func (g *segmentBuilder) full(n int) bool {
-	return g.size > SegmentHeaderLen && g.size+int64(n) > segmentMax
+// full reports whether n more bytes would make more of the segment than it should have.
+func (g *segmentBuilder) full(n int, most int64) bool {
+	return g.size > SegmentHeaderLen && g.size+int64(n) > most
 }
 
 // finish writes indexes and header and returns the key and the body, which is good until release.

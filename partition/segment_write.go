@@ -12,8 +12,14 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// segmentPuts bounds the segments of a checkpoint that are on their way; work in the background has one.
-const segmentPuts = 3
+const (
+	// segmentMax is how large a checkpoint's segments get, whose batches lie in memory anyway, and segmentPuts how many are on their way.
+	// Work in the background copies what it writes, so it has smaller ones, one at a time.
+	segmentMax     = 32 << 20
+	segmentPuts    = 3
+	backgroundMax  = 16 << 20
+	backgroundPuts = 1
+)
 
 // A segmentWriter cuts what it is given into segments and puts them, a few at a time, while the next is filled. It is owned by one
 // goroutine.
@@ -21,6 +27,7 @@ type segmentWriter struct {
 	set  *Set
 	ctx  context.Context
 	puts *errgroup.Group
+	max  int64
 	open *segmentBuilder
 	all  []*segmentBuilder
 	// id and sparse are those of the part that is open, base where it goes on in the next segment.
@@ -29,9 +36,14 @@ type segmentWriter struct {
 }
 
 func (s *Set) newSegmentWriter(ctx context.Context) *segmentWriter {
-	w := &segmentWriter{set: s, puts: &errgroup.Group{}}
-	w.ctx = ctx
+	w := &segmentWriter{set: s, ctx: ctx, puts: &errgroup.Group{}, max: segmentMax}
 	w.puts.SetLimit(segmentPuts)
+	return w
+}
+
+func (s *Set) newBackgroundWriter(ctx context.Context) *segmentWriter {
+	w := &segmentWriter{set: s, ctx: ctx, puts: &errgroup.Group{}, max: backgroundMax}
+	w.puts.SetLimit(backgroundPuts)
 	return w
 }
 
@@ -50,7 +62,7 @@ func (w *segmentWriter) builder() *segmentBuilder {
 
 // room makes sure that n bytes fit, if need be in a new segment.
 func (w *segmentWriter) room(n int) {
-	if w.open == nil || !w.open.full(n) {
+	if w.open == nil || !w.open.full(n, w.max) {
 		return
 	}
 	next := w.open.next

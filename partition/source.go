@@ -14,6 +14,8 @@ const (
 	// disk, little enough for the memory of background work.
 	aheadMax   = 16
 	aheadBytes = 8 << 20
+	// togetherMax bounds what one request reads of extents that lie together: requests have a price.
+	togetherMax = 4 << 20
 )
 
 // loaded is the bytes of an extent.
@@ -33,8 +35,9 @@ type source struct {
 	set     *Set
 	ctx     context.Context
 	extents []Extent
-	// queue are loads under way, of the extents before next.
-	queue []chan loaded
+	// queue are loads under way, of the extents before next, and ready what one of them has brought.
+	queue []chan []loaded
+	ready []loaded
 	next  int
 	bytes int64
 }
@@ -45,39 +48,57 @@ func (s *Set) newSource(ctx context.Context, extents []Extent) *source {
 
 // read returns the next extent's bytes, false after the last. Errors are in what it returns.
 func (r *source) read() (loaded, bool) {
-	for r.next < len(r.extents) && (len(r.queue) == 0 || len(r.queue) < aheadMax && r.bytes < aheadBytes) {
-		r.start(r.extents[r.next])
-		r.next++
+	if len(r.ready) == 0 {
+		for r.next < len(r.extents) && (len(r.queue) == 0 || len(r.queue) < aheadMax && r.bytes < aheadBytes) {
+			r.start()
+		}
+		if len(r.queue) == 0 {
+			return loaded{}, false
+		}
+		r.ready = <-r.queue[0]
+		r.queue = r.queue[1:]
 	}
-	if len(r.queue) == 0 {
-		return loaded{}, false
-	}
-	x := <-r.queue[0]
-	r.queue = r.queue[1:]
+	x := r.ready[0]
+	r.ready = r.ready[1:]
 	r.bytes -= int64(x.Len)
 	return x, true
 }
 
-func (r *source) start(e Extent) {
-	c := make(chan loaded, 1)
+// start begins to load the next extents: one that is in memory, or those that lie together in an object.
+func (r *source) start() {
+	c := make(chan []loaded, 1)
 	r.queue = append(r.queue, c)
-	r.bytes += int64(e.Len)
+	e := &r.extents[r.next]
 	if e.Kind == KindSlot && e.Life == r.set.life {
 		if object := r.set.tail.get(e.Seq); object != nil {
-			c <- fromSlot(e, object)
+			r.next++
+			r.bytes += int64(e.Len)
+			c <- []loaded{fromSlot(*e, object)}
 			return
 		}
 	}
-	go func() { c <- r.set.loadExtent(r.ctx, e) }()
+	n, size := 0, uint32(0)
+	for rest := r.extents[r.next:]; n < len(rest) && (n == 0 || size+rest[n].Len <= togetherMax); n++ {
+		if rest[n].object() != e.object() || rest[n].Pos != e.Pos+size {
+			break
+		}
+		size += rest[n].Len
+	}
+	together := r.extents[r.next : r.next+n]
+	r.next += n
+	r.bytes += int64(size)
+	go func() { c <- r.set.loadExtents(r.ctx, together, size) }()
 }
 
 // close gives back what was loaded and not asked for.
 func (r *source) close() {
 	for _, c := range r.queue {
-		x := <-c
-		x.release()
+		r.ready = append(r.ready, <-c...)
 	}
-	r.queue, r.next = nil, len(r.extents)
+	for i := range r.ready {
+		r.ready[i].release()
+	}
+	r.queue, r.ready, r.next = nil, nil, len(r.extents)
 }
 
 // fromSlot takes an extent from a slot in memory, whose reference it takes over.
@@ -95,36 +116,60 @@ func fromSlot(e Extent, object *wal.Object) loaded {
 	return x
 }
 
-// loadExtent reads an extent from the store, twice if its checksum is wrong.
-func (s *Set) loadExtent(ctx context.Context, e Extent) loaded {
-	x := loaded{Extent: e}
-	block := s.pool.Get(int(e.Len))
+// loadExtents reads extents that lie together, of size bytes in all, twice if a checksum is wrong.
+func (s *Set) loadExtents(ctx context.Context, extents []Extent, size uint32) []loaded {
+	block := s.pool.Get(int(size))
+	defer block.Release()
 	data := block.Bytes()
-	key := s.keyOf(e.object())
+	key, pos := s.keyOf(extents[0].object()), int64(extents[0].Pos)
+	out := make([]loaded, len(extents))
 	for range 2 { // a flipped bit on the way is not damage
-		var sum uint32
-		if sum, x.err = s.readSummed(ctx, key, data, int64(e.Pos)); x.err != nil {
-			block.Release()
-			return x
+		sum, err := s.readTogether(ctx, key, data, pos, len(extents) == 1)
+		sound := true
+		for i, e := range extents {
+			at := e.Pos - extents[0].Pos
+			out[i] = loaded{Extent: e, err: err}
+			if err != nil {
+				continue
+			}
+			out[i].pieces, out[i].held = [][]byte{data[at : at+e.Len : at+e.Len]}, block
+			if len(extents) > 1 {
+				sum = crc32c.Sum(out[i].pieces[0])
+			}
+			out[i].damaged = sum != e.CRC
+			sound = sound && !out[i].damaged
 		}
-		if x.damaged = sum != e.CRC; !x.damaged {
+		if sound {
 			break
 		}
 	}
-	x.pieces, x.held = [][]byte{data}, block
-	if x.damaged {
-		s.metrics.corruptions.Inc()
-		s.opts.Logger.Error("stored data is damaged; its offsets cannot be read", "object", key, "position", e.Pos, "offsets", fmt.Sprintf("%d-%d", e.Base, e.Last))
+	for i := range out {
+		if out[i].held != nil {
+			block.Retain()
+		}
+		if e := &out[i]; e.damaged {
+			s.metrics.corruptions.Inc()
+			s.opts.Logger.Error("stored data is damaged; its offsets cannot be read", "object", key, "position", e.Pos, "offsets", fmt.Sprintf("%d-%d", e.Base, e.Last))
+		}
 	}
-	return x
+	return out
 }
 
 // readSummed fills p from an object, within the load timeout, and returns its CRC32C. Errors wrap ErrStorage or ErrCorrupt.
 func (s *Set) readSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
+	return s.readTogether(ctx, key, p, off, true)
+}
+
+// readTogether is readSummed; summed: the checksum is wanted.
+func (s *Set) readTogether(ctx context.Context, key string, p []byte, off int64, summed bool) (sum uint32, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
 	defer cancel()
 	s.metrics.loads.Inc()
-	sum, err := objectstore.ReadSummed(ctx, s.opts.Store, key, p, off)
+	if summed {
+		sum, err = objectstore.ReadSummed(ctx, s.opts.Store, key, p, off)
+	} else {
+		err = s.opts.Store.ReadAt(ctx, key, p, off)
+	}
 	if err != nil {
 		return 0, storeError(fmt.Errorf("read %s at %d+%d: %w", key, off, len(p), err))
 	}
