@@ -39,8 +39,8 @@ const cleanerBackoffMin = 100 * time.Millisecond
 const (
 	produceShare = 20
 	requestShare = 5
-	tailShare    = 25
-	cacheShare   = 15
+	tailShare    = 20
+	cacheShare   = 12
 	keysShare    = 3
 	answerShare  = 10
 	memberShare  = 5

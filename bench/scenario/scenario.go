@@ -106,7 +106,7 @@ func (e *Env) brokerOn(profile string, keep, core int, flags ...string) (*peer.B
 }
 
 // keepMB of large bodies are kept by the simulator: more than a broker may read again in these scenarios.
-const keepMB = 2048
+const keepMB = 6144
 
 // A cost is what a broker used while something ran.
 type cost struct {
