@@ -108,8 +108,13 @@ func (l *Log) startCleaning() *cleaning {
 	if !l.policy.Compact || l.rewriting || l.uncleanable || l.ended != nil || len(l.parts) == 0 || len(l.rolls) < 2 {
 		return nil
 	}
+	end := min(l.hw, l.parts[len(l.parts)-1].Last+1)
+	if l.coordinator != nil {
+		// A tombstone that the coordinator's snapshot does not know of must be there for as long as that is replayed from.
+		end = min(end, l.coordinator.offset)
+	}
 	c := l.cleaningLocked()
-	if !c.measure(min(l.hw, l.parts[len(l.parts)-1].Last+1), now) {
+	if !c.measure(end, now) {
 		return nil
 	}
 	c.rolls = slices.Clone(c.rolls)

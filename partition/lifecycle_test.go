@@ -310,3 +310,37 @@ func TestCompactionDoesNotReadAgainWhatIsDead(t *testing.T) {
 	}
 	l.try(producerBatch(5, 0, 0, 2, 7)).want(t, "the producer's last batch again", 14, nil)
 }
+
+// TestCompactionSparesWhatACoordinatorHasYetToReplay: its state in the manifest is of an offset, and replay goes on from there. Were a
+// tombstone behind it removed, what it removes would be back.
+func TestCompactionSparesWhatACoordinatorHasYetToReplay(t *testing.T) {
+	w := newWorld(t)
+	offset := int64(4)
+	n := w.start(func(o *Options) {
+		o.Coordinator = func(protocol.PartitionID) (int64, []byte, bool) { return offset, []byte("state"), true }
+	})
+	l := n.create(0)
+	l.SetPolicy(lifePolicies(1)) // tombstones may go at once
+	for i := range 12 {
+		l.try(keyed(int64(i), "a", "-b"))
+		n.commit()
+		w.now = w.now.Add(time.Second)
+	}
+	n.checkpointed(t)
+	for range 3 {
+		w.now = w.now.Add(time.Hour)
+		if _, err := n.set.Compact(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if l.compactedTo > offset || len(l.allRecords(t, offset)) != 20 {
+		t.Errorf("compacted up to %d, %d records from %d on", l.compactedTo, len(l.allRecords(t, offset)), offset)
+	}
+	offset = 24
+	l.try(keyed(99, "a"))
+	n.commit()
+	n.checkpointed(t) // with a newer state
+	if worked, err := n.set.Compact(context.Background()); err != nil || !worked || l.compactedTo <= 4 {
+		t.Errorf("with a newer state: %v, %v, compacted up to %d", worked, err, l.compactedTo)
+	}
+}
