@@ -143,8 +143,8 @@ func (n *node) story(t *testing.T) (latest map[string]string, acked [3]int) {
 // TestKillAtEveryWrite walks over all points at which a process may be killed between writes, with the last write applied or not: nothing
 // is lost, nothing is there twice, and once the next life has tidied up nothing is left that nobody refers to.
 func TestKillAtEveryWrite(t *testing.T) {
-	total := 0
-	for k := 1; ; k++ {
+	k := 1
+	for ; ; k++ {
 		var names []string
 		for _, applies := range []bool{false, true} {
 			f := &fuse{left: k, applies: applies}
@@ -161,14 +161,13 @@ func TestKillAtEveryWrite(t *testing.T) {
 			}
 		}
 		if len(names) < k { // the story ended before the fuse did
-			total = k - 1
 			break
 		}
 	}
-	if total < 40 {
-		t.Errorf("only %d writes were walked over", total)
+	if k <= 40 {
+		t.Errorf("only %d writes were walked over", k-1)
 	}
-	t.Logf("%d writes", total)
+	t.Logf("%d writes", k-1)
 }
 
 func checkAfterKill(t *testing.T, name string, w *world, dead *node, latest map[string]string, acked [3]int) {

@@ -80,7 +80,7 @@ func (s *Set) keepTidy(ctx context.Context) error {
 // report logs what went wrong, unless the life or the process ends.
 func (s *Set) report(ctx context.Context, what string, err error) {
 	if err != nil && ctx.Err() == nil && s.fencedError() == nil {
-		s.opts.Logger.Warn(what+" failed; it is tried again", "error", err)
+		s.opts.Logger.Warn("background work failed; it is tried again", "work", what, "error", err)
 	}
 }
 
