@@ -91,6 +91,9 @@ func (b *Broker) openStore(ctx context.Context, cluster metadata.Cluster) (store
 	if err != nil {
 		return description, b.bucketProblem(err)
 	}
+	for _, warning := range description.Warnings {
+		b.log.Warn("bucket settings", slog.String("warning", warning))
+	}
 	if b.wrapStore != nil {
 		store = b.wrapStore(store)
 	}

@@ -34,7 +34,7 @@ type hedged struct {
 }
 
 // Hedge returns a Store that repeats a slow Put, Get or ReadAt of first through second, and answers with whichever
-// succeeds sooner. Both must reach the same objects, by separate connections: a hung connection is what hedging is for.
+// succeeds sooner. Large ones are not repeated. Both must reach the same objects, by separate connections: a hung connection is what hedging is for.
 //
 // The two attempts of a Put carry identical bytes, so a conflict with the own sibling that was stored is success (W4).
 // A loser is cancelled and waited for, so that no argument is kept after return; what it had sent may still land, even after
@@ -50,11 +50,24 @@ func Hedge(first, second Store, o HedgeOptions) Store {
 	return h
 }
 
+// What is larger than a slot, or than a block of the read cache, is work in the background: to send it twice would cost more than its
+// delay, and it would teach the windows nothing about the others.
+const (
+	hedgePutMax  = 10 << 20
+	hedgeReadMax = 1 << 20
+)
+
 func (h *hedged) Put(ctx context.Context, key string, body []byte) error {
+	if len(body) > hedgePutMax {
+		return h.first.Put(ctx, key, body)
+	}
 	return h.racePut(ctx, func(ctx context.Context, s Store) error { return s.Put(ctx, key, body) })
 }
 
 func (h *hedged) PutBody(ctx context.Context, key string, body Body) error {
+	if body.Size > hedgePutMax {
+		return PutBody(ctx, h.first, key, body)
+	}
 	return h.racePut(ctx, func(ctx context.Context, s Store) error { return PutBody(ctx, s, key, body) })
 }
 
@@ -83,6 +96,9 @@ func (h *hedged) Get(ctx context.Context, key string) ([]byte, error) {
 }
 
 func (h *hedged) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	if len(p) > hedgeReadMax {
+		return h.first.ReadAt(ctx, key, p, off)
+	}
 	var own []byte // the second attempt's: two attempts must not write one buffer
 	first, second, ran := h.race(ctx, &h.at, settledRead,
 		func(ctx context.Context) error { return h.first.ReadAt(ctx, key, p, off) },

@@ -230,3 +230,20 @@ func TestHedgeDelayFollowsTheStore(t *testing.T) {
 		}
 	})
 }
+
+// TestHedgeLeavesLargeBodiesAlone: a segment is not worth sending twice, nor a read of several blocks.
+func TestHedgeLeavesLargeBodiesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		slow, quick := &scripted{reply: reply{after: time.Minute}}, &scripted{}
+		s := objectstore.Hedge(slow, quick, objectstore.HedgeOptions{DelayMin: time.Millisecond, ExtraMax: 1, ErrorsMax: 1})
+		if err := s.Put(t.Context(), "segment", make([]byte, 11<<20)); err != nil {
+			t.Error(err)
+		}
+		if err := s.ReadAt(t.Context(), "segment", make([]byte, 2<<20), 0); err != nil {
+			t.Error(err)
+		}
+		if n := quick.calls.Load(); n != 0 {
+			t.Errorf("%d second attempts", n)
+		}
+	})
+}

@@ -7,7 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/tidemill/tidemill/internal/miniotest"
 	"github.com/tidemill/tidemill/objectstore"
@@ -54,6 +57,7 @@ func TestMinIO(t *testing.T) {
 		}
 	})
 	t.Run("open errors", func(t *testing.T) { testOpenErrors(t, m) })
+	t.Run("bucket settings", func(t *testing.T) { testSettings(t, m, s) })
 	t.Run("paused and killed", func(t *testing.T) { testOutage(t, m) })
 }
 
@@ -80,6 +84,38 @@ func testOpenErrors(t *testing.T, m *miniotest.Server) {
 				t.Errorf("open: got error %v, want %v with %q", err, c.want, c.text)
 			}
 		})
+	}
+}
+
+// testSettings: a lifecycle rule that expires what a log needs is refused (G3), others are not.
+func testSettings(t *testing.T, m *miniotest.Server, s *s3store.Store) {
+	admin := s3.New(s3.Options{
+		BaseEndpoint: &m.Endpoint, UsePathStyle: true, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider(m.AccessKey, m.SecretKey, ""),
+	})
+	if warnings, err := s.CheckSettings(t.Context()); err != nil || len(warnings) != 0 {
+		t.Errorf("no settings: %v, warnings %q", err, warnings)
+	}
+	for _, tc := range []struct {
+		prefix  string
+		refused bool
+	}{{"", true}, {"a/", true}, {"a/prefix/wal/", true}, {"a/prefix/segment/", true}, {"a/prefix/probe/", false}, {"b/", false}} {
+		_, err := admin.PutBucketLifecycleConfiguration(t.Context(), &s3.PutBucketLifecycleConfigurationInput{
+			Bucket: &m.Bucket,
+			LifecycleConfiguration: &types.BucketLifecycleConfiguration{Rules: []types.LifecycleRule{{
+				ID: aws.String("tidy"), Status: types.ExpirationStatusEnabled, Filter: &types.LifecycleRuleFilter{Prefix: &tc.prefix},
+				Expiration: &types.LifecycleExpiration{Days: aws.Int32(3)},
+			}}},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.CheckSettings(t.Context()); (err != nil) != tc.refused {
+			t.Errorf("a rule for %q: %v, want refused: %v", tc.prefix, err, tc.refused)
+		}
+	}
+	if _, err := admin.DeleteBucketLifecycle(t.Context(), &s3.DeleteBucketLifecycleInput{Bucket: &m.Bucket}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -31,7 +31,7 @@ type Config struct {
 
 	Credentials aws.CredentialsProvider // nil: the environment and files that the AWS tools use
 
-	PutTimeout  time.Duration // of one attempt, default 5 s: enough for 8 MiB, and hedged long before
+	PutTimeout  time.Duration // of one attempt for each 8 MiB, default 5 s; hedged long before
 	ReadTimeout time.Duration // of one attempt, its body included, default 5 s; there are up to 3
 }
 
@@ -136,7 +136,7 @@ func connect(c Config, loaded aws.Config) *connection {
 	}
 	return &connection{
 		transport: transport,
-		once:      client(c.PutTimeout, aws.NopRetryer{}),
+		once:      client(0, aws.NopRetryer{}), // each Put has a deadline of its own
 		retried:   client(c.ReadTimeout, retry.NewStandard()),
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"iter"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -69,10 +70,13 @@ func (s *Store) Put(ctx context.Context, key string, body []byte) error {
 	return s.PutBody(ctx, key, objectstore.Body{Pieces: [][]byte{body}, Size: int64(len(body)), CRC32C: crc32c(body)})
 }
 
+// putTimeoutBytes is how large a body Config.PutTimeout is for; larger ones have more.
+const putTimeoutBytes = 8 << 20
+
 // PutBody implements objectstore.BodyStore.
 func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) error {
 	ended := ctx
-	ctx, cancel := context.WithTimeout(ctx, s.config.PutTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.config.PutTimeout*time.Duration(1+body.Size/putTimeoutBytes))
 	defer cancel()
 	reader := newBodyReader(body)
 	defer reader.detach()

@@ -42,6 +42,8 @@ type Description struct {
 	Text      string // one line for the banner
 	Kind      Kind
 	Checksums string // who verifies bodies on their way, in words
+	// Warnings are what a person should know about the store's settings.
+	Warnings []string
 }
 
 // String returns the line for the banner.
@@ -105,10 +107,15 @@ func openS3(ctx context.Context, u parsed, o Options) (objectstore.Store, Descri
 	if err != nil {
 		return nil, Description{}, err
 	}
+	warnings, err := s.CheckSettings(ctx)
+	if err != nil {
+		return nil, Description{}, errors.Join(err, s.Close())
+	}
 	second := s.Second()
 	store := objectstore.Hedge(observe(s, o), observe(second, o), o.Hedge)
 	text := fmt.Sprintf("bucket s3://%s at %s, checksums by %s", path.Join(u.s3.Bucket, u.s3.Prefix), s.Where(), s.Checksums())
-	return closing{store, []io.Closer{s, second}}, Description{Text: text, Kind: S3, Checksums: string(s.Checksums())}, nil
+	d := Description{Text: text, Kind: S3, Checksums: string(s.Checksums()), Warnings: warnings}
+	return closing{store, []io.Closer{s, second}}, d, nil
 }
 
 func observe(s objectstore.Store, o Options) objectstore.Store {
