@@ -428,3 +428,54 @@ func TestF1WaitersLeaveInAnyOrder(t *testing.T) {
 		}
 	}
 }
+
+// TestReadAhead: who goes through old data finds it loaded, more of it the longer they go on; who jumps about is not read ahead of, and
+// neither is anybody when memory is too short for it.
+func TestReadAhead(t *testing.T) {
+	fill := func(n *node, l *Log) {
+		for i := range 24 {
+			l.try(sized(700<<10, byte(i))) // each a block
+		}
+		n.commit()
+		n.checkpointed(t)
+	}
+	ahead := func(n *node) (blocks int) {
+		n.set.cache.loads.Wait()
+		n.set.cache.mu.Lock()
+		defer n.set.cache.mu.Unlock()
+		for _, b := range n.set.cache.blocks {
+			if b.ahead {
+				blocks++
+			}
+		}
+		return blocks
+	}
+	read := func(n *node, offset int64) {
+		t.Helper()
+		r, err := n.log(0).Read(context.Background(), ReadInput{Offset: offset, MaxBytes: 1, AtLeastOne: true})
+		if err != nil || r.Bytes == 0 {
+			t.Fatalf("read at %d: %d bytes, %v", offset, r.Bytes, err)
+		}
+		r.Release()
+	}
+	n := cold(t, fill, func(o *Options) { o.CacheBytes = 64 << 20 })
+	for i, want := range []int{0, 1, 2, 4, 8} {
+		if read(n, int64(i)); ahead(n) != want {
+			t.Errorf("after %d reads in a row %d blocks are read ahead, want %d", i+1, ahead(n), want)
+		}
+	}
+	n = cold(t, fill, func(o *Options) { o.CacheBytes = 64 << 20 })
+	for _, offset := range []int64{0, 7, 3, 20, 11} {
+		if read(n, offset); ahead(n) != 0 {
+			t.Errorf("a jump to %d reads %d blocks ahead", offset, ahead(n))
+		}
+	}
+	n = cold(t, fill, func(o *Options) { o.CacheBytes = 2 << 20 })
+	for i := range int64(12) {
+		read(n, i)
+	}
+	n.set.cache.loads.Wait()
+	if got := n.set.cache.ahead.Load(); got > 1 {
+		t.Errorf("%d blocks are read ahead into a cache of two", got)
+	}
+}
