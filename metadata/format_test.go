@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"encoding/json"
+	"math"
 	"os"
 	"strings"
 	"testing"
@@ -76,4 +77,14 @@ func FuzzState(f *testing.F) {
 		_ = s.apply(key, value, 1)
 		s.image(nil)
 	})
+}
+
+// TestManifestHeadsAreSmall: however long a partition's history, etcd holds less than 1 KiB of it (D5).
+func TestManifestHeadsAreSmall(t *testing.T) {
+	life := wal.Life{Broker: math.MaxInt32, Epoch: math.MaxUint64, Nonce: [8]byte{255, 255, 255, 255, 255, 255, 255, 255}}
+	key := "manifest/" + life.String() + "/99999999999999999999"
+	head := encodeManifest(newOp(), ManifestPointer{math.MaxInt64, key, math.MaxInt64, math.MaxInt32, math.MaxUint32, math.MaxInt64})
+	if len(head) > 1024 {
+		t.Errorf("the largest manifest head has %d bytes", len(head))
+	}
 }

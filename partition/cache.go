@@ -113,9 +113,9 @@ func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *bl
 func (c *blockCache) prefetch(ctx context.Context, key blockKey, load loader, early bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	known := c.blocks[key] != nil
-	if b := c.findLocked(ctx, key, load); !known {
-		b.ahead = early
+	if c.blocks[key] == nil && !c.closed {
+		c.metrics.cacheMisses.Inc()
+		c.startLocked(ctx, key, load).ahead = early
 	}
 }
 
@@ -128,13 +128,24 @@ func (c *blockCache) findLocked(ctx context.Context, key blockKey, load loader) 
 		return b
 	}
 	c.metrics.cacheMisses.Inc()
-	b := &block{ready: make(chan struct{})}
-	b.refs.Store(1)
 	if c.closed {
+		b := newBlock()
 		b.err = errCacheClosed
 		close(b.ready)
 		return b
 	}
+	return c.startLocked(ctx, key, load)
+}
+
+func newBlock() *block {
+	b := &block{ready: make(chan struct{})}
+	b.refs.Store(1)
+	return b
+}
+
+// startLocked begins to load a block that is not there.
+func (c *blockCache) startLocked(ctx context.Context, key blockKey, load loader) *block {
+	b := newBlock()
 	c.blocks[key] = b
 	c.loads.Add(1)
 	go c.load(context.WithoutCancel(ctx), key, b, load)
@@ -190,7 +201,7 @@ func (c *blockCache) dropLocked(key blockKey) {
 	}
 	if b.ahead { // memory is too short for what was read ahead
 		c.earned = 0
-		c.ahead.Store(c.ahead.Load() / 2)
+		c.ahead.Store(max(c.ahead.Load()/2, 1)) // one is always tried: how else would it learn that there is room
 	}
 	c.lru.Remove(b.element)
 	c.bytes -= b.size

@@ -225,7 +225,9 @@ func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
 	var again []*Log
 	for l := range s.inSlots {
 		first, ok := l.firstInSlots()
-		if !ok || first.Life == s.life && first.Seq >= upTo {
+		stuck := ok && (first.Life != s.life || first.Seq < upTo)
+		l.setStuck(stuck)
+		if !stuck {
 			delete(s.inSlots, l)
 			continue
 		}
@@ -236,6 +238,12 @@ func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
 	}
 	s.dirty.putBack(again)
 	return needed
+}
+
+func (l *Log) setStuck(stuck bool) {
+	l.mu.Lock()
+	l.stuck = stuck
+	l.mu.Unlock()
 }
 
 // firstInSlots returns the first extent that is in no segment.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/partition/compact"
 	"github.com/tidemill/tidemill/protocol/record"
 )
@@ -50,24 +51,40 @@ func (s *Set) Compact(ctx context.Context) (worked bool, err error) {
 	if !up.Compaction {
 		return false, nil
 	}
-	if err := s.checkpointForCompaction(ctx); err != nil {
-		return false, err
-	}
-	var due []*cleaning
-	for _, l := range s.all() {
-		if c := l.startCleaning(); c != nil {
-			due = append(due, c)
-		}
-	}
-	slices.SortStableFunc(due, func(a, b *cleaning) int { return cmp.Compare(b.ratio, a.ratio) })
+	failed := []error{s.checkpointForCompaction(ctx)}
 	keys := compact.NewKeyMap(up.KeyMapBytes)
-	var failed []error
-	for group := range slices.Chunk(due, compactTogether) {
+	for logs := range slices.Chunk(s.dirtiest(), compactTogether) {
+		var group []*cleaning
+		for _, l := range logs {
+			if c := l.startCleaning(); c != nil {
+				group = append(group, c)
+			}
+		}
 		n, err := s.compactGroup(ctx, keys, group)
 		worked = worked || n > 0
 		failed = append(failed, err)
 	}
 	return worked, errors.Join(failed...)
+}
+
+// dirtiest returns the logs for which a round is due, the dirtiest first.
+func (s *Set) dirtiest() []*Log {
+	type due struct {
+		log   *Log
+		ratio float64
+	}
+	var all []due
+	for _, l := range s.all() {
+		if ratio, ok := l.cleanable(); ok {
+			all = append(all, due{l, ratio})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b due) int { return cmp.Compare(b.ratio, a.ratio) })
+	logs := make([]*Log, len(all))
+	for i := range all {
+		logs[i] = all[i].log
+	}
+	return logs
 }
 
 // checkpointForCompaction writes a checkpoint if there is something to clean that lies in slots still: compaction works on segments.
@@ -86,7 +103,7 @@ func (l *Log) cleanableInSlots() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := l.unwrittenLocked()
-	if !l.policy.Compact || l.uncleanable || l.ended != nil || len(l.rolls) < 2 || first == len(l.recent) || l.recent[first].Base >= l.rolls[len(l.rolls)-1].Base {
+	if !l.policy.Compact || l.uncleanable || l.stuck || l.ended != nil || len(l.rolls) < 2 || first == len(l.recent) || l.recent[first].Base >= l.rolls[len(l.rolls)-1].Base {
 		return false
 	}
 	c := l.cleaningLocked()
@@ -100,11 +117,40 @@ func (l *Log) cleaningLocked() *cleaning {
 	}
 }
 
-// startCleaning returns the round that is due for the log, which takes its parts in hand, or nil.
-func (l *Log) startCleaning() *cleaning {
-	now := l.set.opts.Now().UnixMilli()
+// cleanable reports whether a round is due for the log, and how dirty it is.
+func (l *Log) cleanable() (ratio float64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if c := l.dueLocked(); c != nil {
+		return c.ratio, true
+	}
+	return 0, false
+}
+
+// startCleaning returns the round that is due for the log, which takes its parts in hand, or nil.
+func (l *Log) startCleaning() *cleaning {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := l.dueLocked()
+	if c == nil {
+		return nil
+	}
+	c.rolls = slices.Clone(c.rolls)
+	n := findPart(l.parts, c.to-1) + 1
+	c.parts = l.parts[:n:n]
+	c.producers = make(map[int64]int64, len(l.producers))
+	for id, p := range l.producers {
+		if p.n > 0 {
+			c.producers[id] = p.batches[p.n-1].LastOffset
+		}
+	}
+	l.startRewriteLocked(c.parts)
+	return c
+}
+
+// dueLocked returns the round that is due, without what a round needs to run.
+func (l *Log) dueLocked() *cleaning {
+	now := l.set.opts.Now().UnixMilli()
 	if !l.policy.Compact || l.rewriting || l.uncleanable || l.ended != nil || len(l.parts) == 0 || len(l.rolls) < 2 {
 		return nil
 	}
@@ -117,15 +163,6 @@ func (l *Log) startCleaning() *cleaning {
 	if !c.measure(end, now) {
 		return nil
 	}
-	c.rolls = slices.Clone(c.rolls)
-	c.parts = l.parts[: findPart(l.parts, c.to-1)+1 : findPart(l.parts, c.to-1)+1]
-	c.producers = make(map[int64]int64, len(l.producers))
-	for id, p := range l.producers {
-		if p.n > 0 {
-			c.producers[id] = p.batches[p.n-1].LastOffset
-		}
-	}
-	l.rewriting = true
 	return c
 }
 
@@ -163,7 +200,7 @@ func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*c
 	for _, c := range group {
 		if err := s.clean(ctx, w, keys, c); err != nil {
 			failed = append(failed, fmt.Errorf("compact %v: %w", c.log.id, err))
-			c.log.endCleaning(err)
+			c.log.endCleaning(c.parts, err)
 			continue
 		}
 		good = append(good, c)
@@ -176,21 +213,18 @@ func (s *Set) compactGroup(ctx context.Context, keys *compact.KeyMap, group []*c
 			done++
 			s.metrics.compactions.Inc()
 		}
-		c.log.endCleaning(err)
+		c.log.endCleaning(c.parts, err)
 	}
 	w.settle()
-	if err := errors.Join(failed...); err != nil {
-		s.metrics.compactionErrors.Inc()
-		return done, err
-	}
-	return done, nil
+	s.metrics.compactionErrors.Add(float64(len(group) - done))
+	return done, errors.Join(failed...)
 }
 
 // endCleaning ends a round that failed. What is wrong with the data itself does not pass by itself: the log is not looked at again in
 // this life, as reading it again and again would change nothing.
-func (l *Log) endCleaning(err error) {
-	l.endRewrite()
-	for _, lasting := range []error{ErrCorrupt, record.ErrCorrupt, record.ErrInvalid, record.ErrCodec, record.ErrBomb} {
+func (l *Log) endCleaning(parts []Part, err error) {
+	l.endRewrite(parts)
+	for _, lasting := range []error{ErrCorrupt, objectstore.ErrNotFound, record.ErrCorrupt, record.ErrInvalid, record.ErrCodec, record.ErrBomb} {
 		if errors.Is(err, lasting) {
 			l.mu.Lock()
 			l.uncleanable = true
@@ -275,6 +309,7 @@ func (s *Set) eachPiece(ctx context.Context, extents []Extent, fn func(p []byte)
 	defer src.close()
 	for x, ok := src.read(); ok; x, ok = src.read() {
 		if x.err != nil {
+			x.release()
 			return x.err
 		}
 		err := error(nil)
@@ -356,7 +391,7 @@ func (c *cleaning) cleanBatch(round *compact.Round, b record.Batch) (out record.
 		if _, seen := c.newest[base]; !seen {
 			c.newest[base] = math.MinInt64
 		}
-		if out.NumRecords() > 0 {
+		if out.NumRecords() > 0 && out.MaxTimestamp() >= 0 {
 			c.newest[base] = max(c.newest[base], out.MaxTimestamp())
 		}
 	}
@@ -399,8 +434,10 @@ func (c *cleaning) shrink(rolls []Roll) []Roll {
 			r.MaxTimestamp = newest
 		}
 		if n := len(out); n > 0 && cleaned && out[n-1].Bytes+r.Bytes <= c.policy.SegmentBytes && rolls[i+1].Base-out[n-1].Base <= math.MaxInt32 {
+			if r.Bytes > 0 { // else it is the time of what is gone
+				out[n-1].MaxTimestamp = max(out[n-1].MaxTimestamp, r.MaxTimestamp)
+			}
 			out[n-1].Bytes += r.Bytes
-			out[n-1].MaxTimestamp = max(out[n-1].MaxTimestamp, r.MaxTimestamp)
 			continue
 		}
 		out = append(out, r)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/tidemill/tidemill/objectstore"
 )
 
 const (
@@ -14,6 +16,8 @@ const (
 	mergeMin, mergeMax = 4 << 20, 8 << 20
 	// mergeParts is how many parts a log may have before larger ones are worth writing its data once more.
 	mergeParts = 1024
+	// mergeTogether bounds the runs whose results share segments before logs refer to them.
+	mergeTogether = 256
 )
 
 // mergeAim returns how large parts must be to stay as they are. A checkpoint of a few busy partitions makes parts of 4 MiB or more, which
@@ -26,10 +30,11 @@ func mergeAim(parts []Part) int64 {
 	return min(max(total/mergeParts, mergeMin), mergeMax)
 }
 
-// planMerge returns a run of parts that should become one: [from, to), empty when there is none. Of parts smaller than mergeAim that lie
-// side by side, mergeFan or more merge when none is as large as the others together: so each merge at least doubles the part that a
-// record is in, and a record moves a bounded number of times. Otherwise the parts on either side of the large one are looked at. When
-// nothing merges any more, a log has at most about 32 parts for each 4 MiB, and in practice far fewer.
+// planMerge returns a run of parts that should become one: [from, to), empty when there is none. Where mergeFan or more parts smaller
+// than mergeAim lie side by side, and none is as large as the others together, they become one, or as many of them as reach the aim.
+// So a merge doubles the part that a record is in or is the record's last, and a record moves a bounded number of times. Otherwise the
+// parts on either side of the large one are looked at. When nothing merges any more, a log has at most about 32 parts for each 4 MiB, and
+// in practice far fewer.
 func planMerge(parts []Part) (from, to int) {
 	aim := mergeAim(parts)
 	for i := 0; i < len(parts); i++ {
@@ -116,8 +121,10 @@ func (s *Set) Merge(ctx context.Context) error {
 			}
 		}
 		more = len(runs) > 0
-		if err := s.merge(ctx, runs); err != nil {
-			failed, more = append(failed, err), false
+		for some := range slices.Chunk(runs, mergeTogether) {
+			if err := s.merge(ctx, some); err != nil {
+				failed, more = append(failed, err), false
+			}
 		}
 	}
 	return errors.Join(failed...)
@@ -127,21 +134,49 @@ func (s *Set) Merge(ctx context.Context) error {
 func (l *Log) startMerge() []Part {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended != nil || l.rewriting {
+	if l.ended != nil || l.rewriting || l.unmergeable {
 		return nil
 	}
 	from, to := planMerge(l.parts)
 	if from == to {
 		from, to = l.set.planWaste(l.parts)
 	}
-	l.rewriting = from < to
+	if from == to {
+		return nil
+	}
+	l.startRewriteLocked(l.parts[from:to:to])
 	return l.parts[from:to:to]
 }
 
-func (l *Log) endRewrite() {
+// startRewriteLocked takes parts in hand: nobody else rewrites the log meanwhile, and what the parts lie in stays, whatever retention
+// does.
+func (l *Log) startRewriteLocked(parts []Part) {
+	l.rewriting = true
+	for i := range parts {
+		l.set.objects.retain(parts[i].reference())
+	}
+}
+
+func (l *Log) endRewrite(parts []Part) {
 	l.mu.Lock()
 	l.rewriting = false
 	l.mu.Unlock()
+	refs := make([]reference, len(parts))
+	for i := range parts {
+		refs[i] = parts[i].reference()
+	}
+	l.set.objects.release(refs, l.set.opts.Now())
+}
+
+// giveUpMerging ends merges of a log whose data cannot be read, for this life: to try again and again would change nothing.
+func (l *Log) giveUpMerging(err error) {
+	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, objectstore.ErrNotFound) {
+		return
+	}
+	l.mu.Lock()
+	l.unmergeable = true
+	l.mu.Unlock()
+	l.set.opts.Logger.Error("small segments of a partition are not merged any more, because they cannot be read", "partition", l.id, "error", err)
 }
 
 // merge rewrites runs and lets their logs refer to the results. Logs whose run failed stay as they are.
@@ -153,17 +188,17 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 	w := s.newBackgroundWriter(ctx)
 	for _, m := range runs {
 		if err := s.copyParts(ctx, w, m); err != nil {
+			m.log.giveUpMerging(err)
 			failed = append(failed, fmt.Errorf("merge %v: %w", m.log.id, err))
 		}
 	}
 	parts, err := w.wait()
 	failed = append(failed, err)
 	for _, m := range runs {
-		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true, func() {}))
-		m.log.endRewrite()
+		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true, s.metrics.merges.Inc))
+		m.log.endRewrite(m.parts)
 	}
 	w.settle()
-	s.metrics.merges.Add(float64(len(runs)))
 	return errors.Join(failed...)
 }
 

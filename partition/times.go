@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol/record"
 )
 
@@ -56,6 +57,14 @@ func (l *Log) each(ctx context.Context, v view, ts int64, fn func(*Extent) (bool
 // OffsetsForTime returns the timestamp and offset of the first record at or behind the log start whose timestamp is at least ts, and
 // (-1, -1) when there is none (L2). Errors are those of Read.
 func (l *Log) OffsetsForTime(ctx context.Context, ts int64) (timestamp, offset int64, err error) {
+	timestamp, offset, err = l.offsetsForTime(ctx, ts)
+	if errors.Is(err, objectstore.ErrNotFound) { // rewritten and deleted meanwhile
+		timestamp, offset, err = l.offsetsForTime(ctx, ts)
+	}
+	return timestamp, offset, err
+}
+
+func (l *Log) offsetsForTime(ctx context.Context, ts int64) (timestamp, offset int64, err error) {
 	v, err := l.view()
 	if err != nil {
 		return -1, -1, err
@@ -80,6 +89,14 @@ func (l *Log) OffsetsForTime(ctx context.Context, ts int64) (timestamp, offset i
 // MaxTimestamp returns the largest record timestamp and the offset of the first record that has it, (-1, -1) when the log is empty
 // (L1). Errors are those of Read.
 func (l *Log) MaxTimestamp(ctx context.Context) (timestamp, offset int64, err error) {
+	timestamp, offset, err = l.maxTimestamp(ctx)
+	if errors.Is(err, objectstore.ErrNotFound) {
+		timestamp, offset, err = l.maxTimestamp(ctx)
+	}
+	return timestamp, offset, err
+}
+
+func (l *Log) maxTimestamp(ctx context.Context) (timestamp, offset int64, err error) {
 	v, err := l.view()
 	if err != nil {
 		return -1, -1, err

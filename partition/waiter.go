@@ -83,16 +83,18 @@ func (l *Log) unwatch(x *watch) {
 	}
 }
 
-// bytesFromLocked returns the bytes of the chunks that hold committed records from offset on.
+// bytesFromLocked returns the bytes of the chunks that hold committed records from offset on. Behind what is in slots parts are counted
+// whole.
 func (l *Log) bytesFromLocked(offset int64) int64 {
 	var n int64
 	for i := len(l.recent) - 1; i >= 0 && l.recent[i].Last >= offset; i-- {
 		n += int64(l.recent[i].Len)
 	}
+	if len(l.recent) > 0 && l.recent[0].Base <= offset {
+		return n
+	}
 	for i := len(l.parts) - 1; i >= 0 && l.parts[i].Last >= offset; i-- {
-		if len(l.recent) == 0 || l.parts[i].Base < l.recent[0].Base { // else it is counted
-			n += l.parts[i].Bytes
-		}
+		n += l.parts[i].Bytes
 	}
 	return n
 }
