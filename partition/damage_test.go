@@ -53,7 +53,7 @@ func TestFlippedBitInASegment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	indexes, err := DecodeIndexes(&h, object[h.IndexPos:])
+	indexes, err := decodeIndexes(&h, object[h.IndexPos:])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -255,10 +255,29 @@ func FuzzDecodeSegment(f *testing.F) {
 		}
 		h, err := DecodeSegmentHeader(header)
 		if err == nil {
-			_, err = DecodeIndexes(&h, indexes)
+			_, err = decodeIndexes(&h, indexes)
 		}
 		if err != nil && !errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
 		}
 	})
+}
+
+// decodeIndexes decodes all indexes of a segment: b is what lies between its header's IndexPos and Size.
+func decodeIndexes(h *SegmentHeader, b []byte) ([]Index, error) {
+	out := make([]Index, 0, h.Parts)
+	for len(b) > 0 {
+		x, rest, err := DecodeIndex(b)
+		if err != nil {
+			return nil, err
+		}
+		if last := x.Extents[len(x.Extents)-1]; int64(x.Extents[0].Pos) < SegmentHeaderLen || int64(last.Pos)+int64(last.Len) > h.IndexPos {
+			return nil, corruptf("blocks of %v at %d to %d, not between header and indexes", x.Partition, x.Extents[0].Pos, last.Pos+last.Len)
+		}
+		out, b = append(out, x), rest
+	}
+	if len(out) != h.Parts {
+		return nil, corruptf("segment %d has %d indexes, its header says %d", h.Seq, len(out), h.Parts)
+	}
+	return out, nil
 }

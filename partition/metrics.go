@@ -24,11 +24,16 @@ type metrics struct {
 }
 
 func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
+	var all []prometheus.Collector
 	counter := func(name, help string) prometheus.Counter {
-		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help})
+		all = append(all, c)
+		return c
 	}
 	gauge := func(name, help string, f func() float64) prometheus.GaugeFunc {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help}, f)
+		g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help}, f)
+		all = append(all, g)
+		return g
 	}
 	m := &metrics{
 		appendBytes:      counter("append_bytes_total", "Bytes of appended batches."),
@@ -81,12 +86,7 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		return m, nil
 	}
 	var errs []error
-	for _, c := range []prometheus.Collector{
-		m.appendBytes, m.duplicates, m.tailHits, m.tailMisses, m.cacheHits, m.cacheMisses, m.loads, m.loadedBytes, m.corruptions,
-		m.checkpoints, m.checkpointErrors, m.manifests, m.manifestBytes, m.checkpointSeconds, m.partitions, m.tailBytes, m.cacheBytes, m.lag,
-		m.manifestCommits, m.segments, m.segmentBytes, m.deleted, m.merges, m.compactions, m.compactionErrors, m.compactedBytes, m.cleanedBytes,
-		m.objects, m.waiting, m.uncleanable,
-	} {
+	for _, c := range append(all, m.checkpointSeconds) {
 		errs = append(errs, r.Register(c))
 	}
 	return m, errors.Join(errs...)

@@ -53,7 +53,8 @@ type Options struct {
 	TailBytes int64
 	// CacheBytes bounds old data kept in memory, default 128 MiB.
 	CacheBytes int64
-	// Loads bounds concurrent reads from the store, default 32. Each holds up to 1 MiB beyond CacheBytes.
+	// Loads bounds concurrent reads of blocks from the store, default 32. Each holds up to 1 MiB beyond CacheBytes. Reads for
+	// rewriting are a few at a time, on their own account.
 	Loads int
 	// LoadTimeout bounds one request to the store, default 30 s.
 	LoadTimeout time.Duration
@@ -74,7 +75,7 @@ type Options struct {
 	// ProducerExpiry is how long a producer that writes nothing is remembered, default 24 h (P8).
 	ProducerExpiry time.Duration
 
-	// Now is the clock of producer expiry, default time.Now.
+	// Now is the clock of producers, retention, compaction and deletion, default time.Now.
 	Now func() time.Time
 	// Registerer takes the metrics. Optional.
 	Registerer prometheus.Registerer

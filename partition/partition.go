@@ -13,6 +13,6 @@
 //   - Parts and the extents behind them cover a log without holes. A rewrite conserves the sum of its batches' hashes.
 //   - An object is doomed only when no manifest that metadata may hold refers to it, and none can come to.
 //
-// Lock order: Set.ckpt (a token, held across I/O), then Set.mu, then Log.mu, then any of tailCache.mu, blockCache.mu, dirtyList.mu,
+// Lock order: Set.rewrites and then Set.ckpt (tokens, held across I/O), then Set.mu, then Log.mu, then any of tailCache.mu, blockCache.mu, dirtyList.mu,
 // lifeTable.mu, objectTable.mu. No I/O, channel wait or callback happens under a lock, except the memory-only WAL.Append under Log.mu.
 package partition

@@ -18,7 +18,7 @@ func TestPeerAutoMQ1OffsetDeltaOverflow(t *testing.T) {
 	}
 	l.end, l.hw, l.rolls = 2000*span, 2000*span, []Roll{{Bytes: 1}}
 	snap := l.snapshot(0)
-	o := n.set.newObject()
+	o := n.set.newManifestObject()
 	if err := o.add(snap); err != nil {
 		t.Fatal(err)
 	}

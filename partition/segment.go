@@ -130,25 +130,6 @@ func DecodeIndex(b []byte) (x Index, rest []byte, err error) {
 	return x, rest, nil
 }
 
-// DecodeIndexes decodes all indexes of a segment: b is what lies between its header's IndexPos and Size.
-func DecodeIndexes(h *SegmentHeader, b []byte) ([]Index, error) {
-	out := make([]Index, 0, h.Parts)
-	for len(b) > 0 {
-		x, rest, err := DecodeIndex(b)
-		if err != nil {
-			return nil, err
-		}
-		if last := x.Extents[len(x.Extents)-1]; int64(x.Extents[0].Pos) < SegmentHeaderLen || int64(last.Pos)+int64(last.Len) > h.IndexPos {
-			return nil, corruptf("blocks of %v at %d to %d, not between header and indexes", x.Partition, x.Extents[0].Pos, last.Pos+last.Len)
-		}
-		out, b = append(out, x), rest
-	}
-	if len(out) != h.Parts {
-		return nil, corruptf("segment %d has %d indexes, its header says %d", h.Seq, len(out), h.Parts)
-	}
-	return out, nil
-}
-
 // part returns the reference to the index x, which lies at pos with these bytes.
 func (x *Index) part(seq int64, life uint32, pos uint32, encoded []byte) Part {
 	p := Part{

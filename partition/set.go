@@ -266,3 +266,10 @@ func (s *Set) Close(ctx context.Context) error {
 	err := s.checkpoint(ctx, false)
 	return errors.Join(err, s.cache.close(ctx))
 }
+
+// all returns the logs as they are now.
+func (s *Set) all() []*Log {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.allLocked()
+}

@@ -162,7 +162,7 @@ func (l *Log) dropRecentLocked(n int) {
 }
 
 // An object is a manifest object being filled with the manifests of many logs.
-type object struct {
+type manifestObject struct {
 	life      wal.Life
 	lifeID    uint32
 	lives     *lifeTable
@@ -171,8 +171,8 @@ type object struct {
 	snapshots []*snapshot
 }
 
-func (s *Set) newObject() *object {
-	o := &object{life: s.opts.Life, lifeID: s.life, lives: &s.lives, seq: s.objectSeq, body: make([]byte, objectHeaderLen)}
+func (s *Set) newManifestObject() *manifestObject {
+	o := &manifestObject{life: s.opts.Life, lifeID: s.life, lives: &s.lives, seq: s.objectSeq, body: make([]byte, objectHeaderLen)}
 	s.objectSeq++
 	s.objects.begin(o.id())
 	return o
@@ -180,7 +180,7 @@ func (s *Set) newObject() *object {
 
 // add writes the snapshot's manifest. It refuses to write what no reader would accept: better a partition that is not trimmed than one
 // that cannot be opened.
-func (o *object) add(s *snapshot) error {
+func (o *manifestObject) add(s *snapshot) error {
 	local := localLives{table: o.lives}
 	m := &Manifest{
 		Partition: s.log.id, Version: s.version, LogStart: s.logStart, EndOffset: s.end, CompactedTo: min(s.compactedTo, s.end),
@@ -211,10 +211,10 @@ func (o *object) add(s *snapshot) error {
 	return nil
 }
 
-func (o *object) id() objectID { return objectID{KindManifest, o.lifeID, o.seq} }
+func (o *manifestObject) id() objectID { return objectID{KindManifest, o.lifeID, o.seq} }
 
 // finish returns the object's key and bytes.
-func (o *object) finish() (string, []byte) {
+func (o *manifestObject) finish() (string, []byte) {
 	copy(o.body, encodeObjectHeader(o.life, o.seq, len(o.body)))
 	return ManifestKey(o.life, o.seq), o.body
 }

@@ -190,33 +190,6 @@ func (s *Set) partExtents(ctx context.Context, l *Log, parts []Part) ([]Extent, 
 	return all, nil
 }
 
-// copyFrom adds the extents of src to the open part of w as they are. A damaged one is moved with what is known of it, so that its
-// offsets stay damaged and no others get lost.
-func (w *segmentWriter) copyFrom(src *source) error {
-	defer src.close()
-	for x, ok := src.read(); ok; x, ok = src.read() {
-		if x.err != nil {
-			x.release()
-			return x.err
-		}
-		w.room(int(x.Len))
-		w.open.hold(x.held)
-		if x.damaged {
-			w.open.addDamaged(&x)
-			continue
-		}
-		for _, p := range x.pieces {
-			if err := w.open.add(p, true); err != nil {
-				return err
-			}
-		}
-		if w.open.next != x.Last+1 {
-			return corruptf("%v %d ends at offset %d, want %d", x.Kind, x.Seq, w.open.next-1, x.Last)
-		}
-	}
-	return nil
-}
-
 func (x *loaded) release() {
 	if x.held != nil {
 		x.held.Release()

@@ -59,5 +59,5 @@ func rulePrefix(r *types.LifecycleRule) string {
 	case f != nil && f.And != nil && f.And.Prefix != nil:
 		return *f.And.Prefix
 	}
-	return aws.ToString(r.Prefix)
+	return aws.ToString(r.Prefix) //nolint:staticcheck // rules of before filters have it still
 }

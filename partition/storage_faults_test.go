@@ -60,8 +60,8 @@ func (s *hookStore) Delete(ctx context.Context, keys ...string) error {
 	return s.Store.Delete(ctx, keys...)
 }
 
-// TestAdversaryOneLostObjectStopsAllCheckpoints: one object of an earlier life is lost.
-func TestAdversaryOneLostObjectStopsAllCheckpoints(t *testing.T) {
+// TestOneLostObjectStopsNoOtherCheckpoint: one object of an earlier life is lost.
+func TestOneLostObjectStopsNoOtherCheckpoint(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -85,8 +85,8 @@ func TestAdversaryOneLostObjectStopsAllCheckpoints(t *testing.T) {
 	}
 }
 
-// TestAdversaryDamagedLogIsCompactedForEver: damage in what is clean already makes each look for something to compact read and write the log anew.
-func TestAdversaryDamagedLogIsCompactedForEver(t *testing.T) {
+// TestDamagedLogIsCompactedOnce: damage in what is clean already makes each look for something to compact read and write the log anew.
+func TestDamagedLogIsCompactedOnce(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store, o.TailBytes, o.CacheBytes = hs, 1, 1 })
@@ -123,8 +123,8 @@ func TestAdversaryDamagedLogIsCompactedForEver(t *testing.T) {
 	}
 }
 
-// TestAdversaryOneUndeletableObject: an object that cannot be deleted.
-func TestAdversaryOneUndeletableObject(t *testing.T) {
+// TestOneUndeletableObject: an object that cannot be deleted.
+func TestOneUndeletableObject(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -142,8 +142,8 @@ func TestAdversaryOneUndeletableObject(t *testing.T) {
 	}
 }
 
-// TestAdversaryEmptiedRollStopsRetention: an emptied roll at the front.
-func TestAdversaryEmptiedRollStopsRetention(t *testing.T) {
+// TestEmptiedRollDoesNotStopRetention: an emptied roll at the front.
+func TestEmptiedRollDoesNotStopRetention(t *testing.T) {
 	p := Policy{Delete: true, RetentionMs: 100, RetentionBytes: -1}
 	rolls := []Roll{{Base: 0, MaxTimestamp: 1, Bytes: 0}, {Base: 10, MaxTimestamp: 2, Bytes: 61}, {Base: 20, MaxTimestamp: 1000, Bytes: 100}}
 	if got := p.expired(rolls, 30, 1050); got != 20 {
@@ -157,8 +157,8 @@ func keyedBig(ts int64, key string, size int) record.Batch {
 	return rb.Build()
 }
 
-// TestAdversaryRefusedCommits: etcd answers reads and refuses writes (out of space), for 200 retries.
-func TestAdversaryRefusedCommits(t *testing.T) {
+// TestRefusedCommits: etcd answers reads and refuses writes (out of space), for 200 retries.
+func TestRefusedCommits(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -175,8 +175,8 @@ func TestAdversaryRefusedCommits(t *testing.T) {
 	}
 }
 
-// TestAdversaryManifestsInMemory: the bodies of all manifest objects stay in memory until all are committed.
-func TestAdversaryManifestsInMemory(t *testing.T) {
+// TestManifestsInMemory: the bodies of all manifest objects stay in memory until all are committed.
+func TestManifestsInMemory(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	var snapshots []*snapshot
@@ -198,8 +198,8 @@ func TestAdversaryManifestsInMemory(t *testing.T) {
 	}
 }
 
-// TestAdversaryDeletionsOneByOne: a request for each object that is deleted.
-func TestAdversaryDeletionsOneByOne(t *testing.T) {
+// TestDeletionsOneByOne: a request for each object that is deleted.
+func TestDeletionsOneByOne(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -214,7 +214,7 @@ func TestAdversaryDeletionsOneByOne(t *testing.T) {
 }
 
 // I, end to end: segment.bytes was made smaller, then the first roll lost all it had.
-func TestAdversaryEmptiedRollEndToEnd(t *testing.T) {
+func TestEmptiedRollEndToEnd(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	l := n.create(0)
@@ -241,8 +241,8 @@ func TestAdversaryEmptiedRollEndToEnd(t *testing.T) {
 	}
 }
 
-// TestAdversaryDeleteRecordsBesideASlowSegment: who only wants a manifest does not wait for segments that are being put.
-func TestAdversaryDeleteRecordsBesideASlowSegment(t *testing.T) {
+// TestDeleteRecordsBesideASlowSegment: who only wants a manifest does not wait for segments that are being put.
+func TestDeleteRecordsBesideASlowSegment(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -274,8 +274,8 @@ func TestAdversaryDeleteRecordsBesideASlowSegment(t *testing.T) {
 	}
 }
 
-// TestAdversaryStopPutsNoSegments: a stop waits for manifests only, and a checkpoint that is putting segments then gives up.
-func TestAdversaryStopPutsNoSegments(t *testing.T) {
+// TestStopPutsNoSegments: a stop waits for manifests only, and a checkpoint that is putting segments then gives up.
+func TestStopPutsNoSegments(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	putting := make(chan struct{})
@@ -313,8 +313,8 @@ func (s stuckStore) Put(ctx context.Context, key string, body []byte) error {
 	return ctx.Err()
 }
 
-// TestAdversaryOutageOfMetadata: while metadata takes nothing, nothing piles up in the bucket.
-func TestAdversaryOutageOfMetadata(t *testing.T) {
+// TestOutageOfMetadata: while metadata takes nothing, nothing piles up in the bucket.
+func TestOutageOfMetadata(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	l := n.create(0)

@@ -31,8 +31,8 @@ func (m *hookMeta) CommitManifests(ctx context.Context, life wal.Life, u []metad
 	return err
 }
 
-// TestAdversaryDeleteDuringCommit: a topic is deleted between the commit of its manifest and its answer.
-func TestAdversaryDeleteDuringCommit(t *testing.T) {
+// TestDeleteDuringCommit: a topic is deleted between the commit of its manifest and its answer.
+func TestDeleteDuringCommit(t *testing.T) {
 	w := newWorld(t)
 	m := &hookMeta{fakeMeta: w.meta}
 	n := w.start(func(o *Options) { o.Manifests = m })
@@ -55,8 +55,8 @@ func TestAdversaryDeleteDuringCommit(t *testing.T) {
 	}
 }
 
-// TestAdversarySecondOpen: the claims of the first Open failed, those of the second are accepted.
-func TestAdversarySecondOpen(t *testing.T) {
+// TestSecondOpen: the claims of the first Open failed, those of the second are accepted.
+func TestSecondOpen(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -82,8 +82,8 @@ func TestAdversarySecondOpen(t *testing.T) {
 	}
 }
 
-// TestAdversaryLateClaim: the first claim was of unknown outcome and is applied late; what it made the partition's manifest is deleted.
-func TestAdversaryLateClaim(t *testing.T) {
+// TestLateClaim: the first claim was of unknown outcome and is applied late; what it made the partition's manifest is deleted.
+func TestLateClaim(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -118,8 +118,8 @@ func TestAdversaryLateClaim(t *testing.T) {
 	}
 }
 
-// TestAdversaryClaimLostToAnother: another broker was quicker to claim one of the partitions.
-func TestAdversaryClaimLostToAnother(t *testing.T) {
+// TestClaimLostToAnother: another broker was quicker to claim one of the partitions.
+func TestClaimLostToAnother(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -159,8 +159,8 @@ func TestAdversaryClaimLostToAnother(t *testing.T) {
 	}
 }
 
-// TestAdversaryDeleteDuringRewrite: a topic is deleted while a checkpoint rewrites.
-func TestAdversaryDeleteDuringRewrite(t *testing.T) {
+// TestDeleteDuringRewrite: a topic is deleted while a checkpoint rewrites.
+func TestDeleteDuringRewrite(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -192,8 +192,8 @@ func (s *hookList) List(ctx context.Context, prefix, after string) iter.Seq2[obj
 	return s.Store.List(ctx, prefix, after)
 }
 
-// TestAdversarySweepRacesWithALifeThatBeginsAndEnds: while one broker sweeps, another is restarted twice.
-func TestAdversarySweepRacesWithALifeThatBeginsAndEnds(t *testing.T) {
+// TestSweepBesideALifeThatBeginsAndEnds: while one broker sweeps, another is restarted twice.
+func TestSweepBesideALifeThatBeginsAndEnds(t *testing.T) {
 	w := newWorld(t)
 	ctx := context.Background()
 	hl := &hookList{Store: w.mem}
@@ -222,8 +222,8 @@ func TestAdversarySweepRacesWithALifeThatBeginsAndEnds(t *testing.T) {
 	}
 }
 
-// TestAdversaryObjectsSharedByTwoOwners: the partitions of a life that ended went to two brokers; they share its objects, and each counts only its own references.
-func TestAdversaryObjectsSharedByTwoOwners(t *testing.T) {
+// TestObjectsSharedByTwoOwners: the partitions of a life that ended went to two brokers; they share its objects, and each counts only its own references.
+func TestObjectsSharedByTwoOwners(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	l0 := w.start()
@@ -262,7 +262,7 @@ func TestAdversaryObjectsSharedByTwoOwners(t *testing.T) {
 }
 
 // D, damage: the first Open put the partition in the set, its claim failed, the second finds it damaged.
-func TestAdversarySecondOpenFindsDamage(t *testing.T) {
+func TestSecondOpenFindsDamage(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -302,8 +302,8 @@ func (m *lateMeta) CommitManifests(ctx context.Context, life wal.Life, u []metad
 	return errMeta
 }
 
-// TestAdversaryLateCommit: a commit of unknown outcome is applied after the head was read, and etcd takes no other for a while.
-func TestAdversaryLateCommit(t *testing.T) {
+// TestLateCommit: a commit of unknown outcome is applied after the head was read, and etcd takes no other for a while.
+func TestLateCommit(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	m := &lateMeta{fakeMeta: w.meta}
@@ -336,8 +336,8 @@ func TestAdversaryLateCommit(t *testing.T) {
 	}
 }
 
-// TestAdversaryOpenFailsBetween: a claim of unknown outcome, then an Open that fails, then the claim is applied.
-func TestAdversaryOpenFailsBetween(t *testing.T) {
+// TestOpenFailsBetween: a claim of unknown outcome, then an Open that fails, then the claim is applied.
+func TestOpenFailsBetween(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	n := w.start()
@@ -366,8 +366,8 @@ func TestAdversaryOpenFailsBetween(t *testing.T) {
 	}
 }
 
-// TestAdversaryDeletionsDuringAnOutage: the store refuses all deletions.
-func TestAdversaryDeletionsDuringAnOutage(t *testing.T) {
+// TestDeletionsDuringAnOutage: the store refuses all deletions.
+func TestDeletionsDuringAnOutage(t *testing.T) {
 	w := newWorld(t)
 	hs := &hookStore{Store: w.mem, denied: func(string) bool { return true }}
 	n := w.start(func(o *Options) { o.Store = hs })
@@ -382,8 +382,8 @@ func TestAdversaryDeletionsDuringAnOutage(t *testing.T) {
 	}
 }
 
-// TestAdversaryDeleteRecordsOfADeletedTopic: the topic is deleted while DeleteRecords waits.
-func TestAdversaryDeleteRecordsOfADeletedTopic(t *testing.T) {
+// TestDeleteRecordsOfADeletedTopic: the topic is deleted while DeleteRecords waits.
+func TestDeleteRecordsOfADeletedTopic(t *testing.T) {
 	w := newWorld(t)
 	var n *node
 	n = w.start(func(o *Options) {
@@ -401,8 +401,8 @@ func TestAdversaryDeleteRecordsOfADeletedTopic(t *testing.T) {
 	}
 }
 
-// TestAdversaryOnePassingFaultLeavesDataInOldSlots: an object of an earlier life cannot be read once.
-func TestAdversaryOnePassingFaultLeavesDataInOldSlots(t *testing.T) {
+// TestOnePassingFaultLeavesNothingInOldSlots: an object of an earlier life cannot be read once.
+func TestOnePassingFaultLeavesNothingInOldSlots(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	n.create(0).try(plain(1, 0))
@@ -418,7 +418,7 @@ func TestAdversaryOnePassingFaultLeavesDataInOldSlots(t *testing.T) {
 }
 
 // What Close leaves in slots survives stops without a checkpoint, sweeps and deletions in between.
-func TestAdversaryCloseChain(t *testing.T) {
+func TestCloseAfterClose(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	n := w.start()
@@ -475,7 +475,7 @@ func TestAdversaryCloseChain(t *testing.T) {
 }
 
 // Two sweeps at the same time, or a claim that trims beside one.
-func TestAdversaryTwoSweeps(t *testing.T) {
+func TestTwoSweeps(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	n := w.start()
@@ -495,8 +495,8 @@ type staleTrim struct{ *fakeMeta }
 
 func (m *staleTrim) Trim(context.Context, wal.Life, int64, int64) error { return wal.ErrStale }
 
-// TestAdversaryLogStartGoesBackBesideASweep: retention, or DeleteRecords, is applied and answered with an error; another broker sweeps; the log start goes back.
-func TestAdversaryLogStartGoesBackBesideASweep(t *testing.T) {
+// TestLogStartStaysBesideASweep: retention, or DeleteRecords, is applied and answered with an error; another broker sweeps; the log start goes back.
+func TestLogStartStaysBesideASweep(t *testing.T) {
 	ctx := context.Background()
 	w := newWorld(t)
 	dead := w.start()
