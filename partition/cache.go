@@ -113,9 +113,12 @@ func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *bl
 func (c *blockCache) prefetch(ctx context.Context, key blockKey, load loader, early bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.blocks[key] == nil && !c.closed {
+	switch b := c.blocks[key]; {
+	case b == nil && !c.closed:
 		c.metrics.cacheMisses.Inc()
 		c.startLocked(ctx, key, load).ahead = early
+	case b != nil && b.element != nil:
+		c.lru.MoveToFront(b.element)
 	}
 }
 

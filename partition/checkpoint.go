@@ -153,10 +153,10 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 		s.metrics.checkpoints.Inc()
 		s.metrics.checkpointSeconds.Observe(time.Since(began).Seconds())
 	}
+	needed := s.neededSlots(logs, upTo)
 	if broken != nil {
 		return fmt.Errorf("checkpoint up to slot %d: not trimmed: %w", upTo-1, broken)
 	}
-	needed := s.neededSlots(logs, upTo)
 	if err := s.raiseTrim(ctx, upTo); err != nil {
 		return errors.Join(err, stuck)
 	}

@@ -136,7 +136,7 @@ func (c *cleaning) measure(end, now int64) bool {
 func (l *Log) endCleaning(parts []Part, err error) {
 	l.endRewrite(parts)
 	for _, lasting := range []error{ErrCorrupt, objectstore.ErrNotFound, record.ErrCorrupt, record.ErrInvalid, record.ErrCodec, record.ErrBomb} {
-		if errors.Is(err, lasting) {
+		if errors.Is(err, lasting) && l.refersTo(parts) {
 			l.mu.Lock()
 			l.uncleanable = true
 			l.mu.Unlock()
@@ -252,7 +252,10 @@ func (c *cleaning) shrink(rolls []Roll) []Roll {
 			r.MaxTimestamp = newest
 		}
 		if n := len(out); n > 0 && cleaned && out[n-1].Bytes+r.Bytes <= c.policy.SegmentBytes && rolls[i+1].Base-out[n-1].Base <= math.MaxInt32 {
-			if r.Bytes > 0 { // else it is the time of what is gone
+			switch { // the time of what is gone does not count
+			case out[n-1].Bytes == 0:
+				out[n-1].MaxTimestamp = r.MaxTimestamp
+			case r.Bytes > 0:
 				out[n-1].MaxTimestamp = max(out[n-1].MaxTimestamp, r.MaxTimestamp)
 			}
 			out[n-1].Bytes += r.Bytes

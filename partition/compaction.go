@@ -25,6 +25,9 @@ func (s *Set) Compact(ctx context.Context) (worked bool, err error) {
 		return false, nil
 	}
 	failed := []error{s.checkpointForCompaction(ctx)}
+	if ctx.Err() != nil || s.trouble.Load() {
+		return false, errors.Join(failed...)
+	}
 	keys := compact.NewKeyMap(up.KeyMapBytes)
 	for logs := range slices.Chunk(s.dirtiest(), compactTogether) {
 		var group []*cleaning

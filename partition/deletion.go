@@ -6,6 +6,9 @@ import (
 	"fmt"
 )
 
+// deleteBatch is how many objects are deleted at a time.
+const deleteBatch = 256
+
 // deleteDue deletes the objects that nobody has referred to for long enough (G2, G5), many at a time. What cannot be deleted is tried
 // again another time, behind the others.
 func (s *Set) deleteDue(ctx context.Context) error {

@@ -117,6 +117,9 @@ func (p *Part) object() objectID { return objectID{KindSegment, p.Life, p.Seq} }
 
 func (p *Part) reference() reference { return reference{p.object(), p.Bytes} }
 
+// hold is a reference that keeps the object, and leaves open whether what lies in it is needed.
+func (p *Part) hold() reference { return reference{p.object(), 0} }
+
 const partLen = 72
 
 func (p *Part) put(b []byte) {

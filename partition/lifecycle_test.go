@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,9 +259,9 @@ func TestCompactionIsSeenAtOnce(t *testing.T) {
 // than its keys, the last sequence of a producer (C5) and the end of the round, is not lost by it.
 func TestCompactionDoesNotReadAgainWhatIsDead(t *testing.T) {
 	w := newWorld(t)
-	reads := 0
+	var reads atomic.Int64
 	n := w.start(func(o *Options) { o.TailBytes, o.CacheBytes = 1, 1 })
-	n.set.opts.Store = spy{w.mem, func(key string, p []byte, _ int64) { reads++ }}
+	n.set.opts.Store = spy{w.mem, func(key string, p []byte, _ int64) { reads.Add(1) }}
 	l := n.create(0)
 	p := lifePolicies(1)
 	p.SegmentBytes = 1500
@@ -280,14 +281,14 @@ func TestCompactionDoesNotReadAgainWhatIsDead(t *testing.T) {
 	}
 	closed := l.rolls[len(l.rolls)-1].Base / 2
 	size := l.SizeBytes()
-	reads = 0
+	reads.Store(0)
 	if worked, err := n.set.Compact(context.Background()); err != nil || !worked {
 		t.Fatal(worked, err)
 	}
 	// Each part is one block with its index; the index is read once, and the block twice only if something of it stays: the producer's,
 	// the last of its round, and those that two rolls share.
-	if most := 2*batches + 10; reads > most {
-		t.Errorf("%d reads for %d blocks, want at most %d", reads, batches, most)
+	if most := int64(2*batches + 10); reads.Load() > most {
+		t.Errorf("%d reads for %d blocks, want at most %d", reads.Load(), batches, most)
 	}
 	n.set.opts.Store = w.mem
 	var rolls int64

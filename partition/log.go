@@ -40,8 +40,9 @@ type Log struct {
 	rewriting bool
 	// uncleanable: compaction met data that it cannot read.
 	uncleanable bool
-	// unmergeable: merging met data that it cannot read. stuck: a checkpoint could not move what is in slots.
-	unmergeable, stuck bool
+	// unmergeableTo is behind the last part that merging could not read. stuck: a checkpoint could not move what is in slots.
+	unmergeableTo int64
+	stuck         bool
 	// retired are objects that the log needs no more, but its manifest in storage still does. heads are the manifest objects that may
 	// hold that manifest, the newest last.
 	retired, heads []reference

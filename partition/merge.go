@@ -113,18 +113,19 @@ func (s *Set) Merge(ctx context.Context) error {
 		return err
 	}
 	var failed []error
-	for more := true; more && ctx.Err() == nil; {
-		var runs []merging
-		for _, l := range s.all() {
-			if parts := l.startMerge(); len(parts) > 0 {
-				runs = append(runs, merging{l, parts})
+	stop := false // after an error, what is left has time until the next call
+	for more := true; more && !stop && ctx.Err() == nil; {
+		more = false
+		for some := range slices.Chunk(s.all(), mergeTogether) {
+			var runs []merging
+			for _, l := range some {
+				if parts := l.startMerge(); len(parts) > 0 {
+					runs = append(runs, merging{l, parts})
+				}
 			}
-		}
-		more = len(runs) > 0
-		for some := range slices.Chunk(runs, mergeTogether) {
-			if err := s.merge(ctx, some); err != nil {
-				failed, more = append(failed, err), false
-			}
+			err := s.merge(ctx, runs)
+			failed, more = append(failed, err), more || len(runs) > 0
+			stop = stop || err != nil
 		}
 	}
 	return errors.Join(failed...)
@@ -134,26 +135,27 @@ func (s *Set) Merge(ctx context.Context) error {
 func (l *Log) startMerge() []Part {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.ended != nil || l.rewriting || l.unmergeable {
+	if l.ended != nil || l.rewriting {
 		return nil
 	}
-	from, to := planMerge(l.parts)
+	parts := l.parts[findPart(l.parts, l.unmergeableTo):]
+	from, to := planMerge(parts)
 	if from == to {
-		from, to = l.set.planWaste(l.parts)
+		from, to = l.set.planWaste(parts)
 	}
 	if from == to {
 		return nil
 	}
-	l.startRewriteLocked(l.parts[from:to:to])
-	return l.parts[from:to:to]
+	l.startRewriteLocked(parts[from:to:to])
+	return parts[from:to:to]
 }
 
-// startRewriteLocked takes parts in hand: nobody else rewrites the log meanwhile, and what the parts lie in stays, whatever retention
-// does.
+// startRewriteLocked takes parts in hand: nobody else rewrites the log meanwhile, and this life deletes nothing that the parts lie in,
+// whatever retention does. What lives before it wrote may go in a sweep of another broker, once metadata has heard of retention.
 func (l *Log) startRewriteLocked(parts []Part) {
 	l.rewriting = true
 	for i := range parts {
-		l.set.objects.retain(parts[i].reference())
+		l.set.objects.retain(parts[i].hold())
 	}
 }
 
@@ -163,20 +165,29 @@ func (l *Log) endRewrite(parts []Part) {
 	l.mu.Unlock()
 	refs := make([]reference, len(parts))
 	for i := range parts {
-		refs[i] = parts[i].reference()
+		refs[i] = parts[i].hold()
 	}
 	l.set.objects.release(refs, l.set.opts.Now())
 }
 
-// giveUpMerging ends merges of a log whose data cannot be read, for this life: to try again and again would change nothing.
-func (l *Log) giveUpMerging(err error) {
-	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, objectstore.ErrNotFound) {
+// giveUpMerging ends merges of parts that cannot be read, and of those before them, for this life: to try again and again would change
+// nothing.
+func (l *Log) giveUpMerging(parts []Part, err error) {
+	if !errors.Is(err, ErrCorrupt) && !errors.Is(err, objectstore.ErrNotFound) || !l.refersTo(parts) {
 		return
 	}
 	l.mu.Lock()
-	l.unmergeable = true
+	l.unmergeableTo = parts[len(parts)-1].Last + 1
 	l.mu.Unlock()
-	l.set.opts.Logger.Error("small segments of a partition are not merged any more, because they cannot be read", "partition", l.id, "error", err)
+	l.set.opts.Logger.Error("small segments of a partition are not merged any more, because they cannot be read", "partition", l.id,
+		"below_offset", parts[len(parts)-1].Last+1, "error", err)
+}
+
+// refersTo reports whether all parts, which are in hand, are the log's still. Those that retention dropped may be gone.
+func (l *Log) refersTo(parts []Part) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended == nil && len(l.parts) > 0 && l.parts[0].Base <= parts[0].Base
 }
 
 // merge rewrites runs and lets their logs refer to the results. Logs whose run failed stay as they are.
@@ -188,14 +199,17 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 	w := s.newBackgroundWriter(ctx)
 	for _, m := range runs {
 		if err := s.copyParts(ctx, w, m); err != nil {
-			m.log.giveUpMerging(err)
+			m.log.giveUpMerging(m.parts, err)
 			failed = append(failed, fmt.Errorf("merge %v: %w", m.log.id, err))
 		}
 	}
 	parts, err := w.wait()
 	failed = append(failed, err)
 	for _, m := range runs {
-		failed = append(failed, m.log.swap(m.parts, parts[m.log.id], true, s.metrics.merges.Inc))
+		if err := m.log.swap(m.parts, parts[m.log.id], true, s.metrics.merges.Inc); err != nil {
+			m.log.giveUpMerging(m.parts, err)
+			failed = append(failed, err)
+		}
 		m.log.endRewrite(m.parts)
 	}
 	w.settle()

@@ -8,6 +8,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/faultstore"
 )
 
@@ -211,4 +212,44 @@ func sumOf(parts []Part) (sum uint64) {
 		sum += parts[i].Sum
 	}
 	return sum
+}
+
+// TestMergeGoesOnBehindWhatItCannotRead: a lost segment is looked at once, and what comes after it is merged.
+func TestMergeGoesOnBehindWhatItCannotRead(t *testing.T) {
+	w := newWorld(t)
+	hs := &hookStore{Store: w.mem}
+	n := w.start(func(o *Options) { o.Store, o.CacheBytes = hs, 1 })
+	l := n.create(0)
+	small(t, n, l, 10)
+	if err := w.mem.Delete(context.Background(), SegmentKey(n.life, l.parts[3].Seq)); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.set.Merge(context.Background()); !errors.Is(err, objectstore.ErrNotFound) {
+		t.Fatalf("merge: %v, want %v", err, objectstore.ErrNotFound)
+	}
+	before := hs.reads.Load()
+	if err := n.set.Merge(context.Background()); err != nil || hs.reads.Load() != before || len(l.parts) != 10 {
+		t.Errorf("again: %v, %d reads, %d parts", err, hs.reads.Load()-before, len(l.parts))
+	}
+	small(t, n, l, 10)
+	if err := n.set.Merge(context.Background()); err != nil || len(l.parts) >= 20 {
+		t.Errorf("behind it: %v, %d parts", err, len(l.parts))
+	}
+}
+
+// TestRetentionBesideAMerge: what retention drops while it is being merged may go. That it is gone is not damage.
+func TestRetentionBesideAMerge(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	l := n.create(0)
+	small(t, n, l, 10)
+	parts := l.startMerge()
+	if _, err := l.DeleteRecords(context.Background(), parts[len(parts)-1].Last+1); err != nil {
+		t.Fatal(err)
+	}
+	l.giveUpMerging(parts, objectstore.ErrNotFound)
+	l.endRewrite(parts)
+	if l.unmergeableTo != 0 {
+		t.Errorf("nothing below offset %d is merged any more", l.unmergeableTo)
+	}
 }

@@ -58,6 +58,3 @@ func (l *Log) expire() (start int64, due bool) {
 	}
 	return start, true
 }
-
-// deleteBatch is how many objects are deleted at a time.
-const deleteBatch = 256

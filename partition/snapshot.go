@@ -161,7 +161,7 @@ func (l *Log) dropRecentLocked(n int) {
 	l.recent = slices.Clone(l.recent[n:])
 }
 
-// An object is a manifest object being filled with the manifests of many logs.
+// A manifestObject is one being filled with the manifests of many logs.
 type manifestObject struct {
 	life      wal.Life
 	lifeID    uint32

@@ -94,7 +94,9 @@ func (l *Log) bytesFromLocked(offset int64) int64 {
 		return n
 	}
 	for i := len(l.parts) - 1; i >= 0 && l.parts[i].Last >= offset; i-- {
-		n += l.parts[i].Bytes
+		if len(l.recent) == 0 || l.parts[i].Base < l.recent[0].Base { // else it is counted
+			n += l.parts[i].Bytes
+		}
 	}
 	return n
 }
