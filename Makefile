@@ -51,7 +51,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-bench: ## the broker, a null broker and Apache Kafka measured, about 15 minutes; BENCH="tail-fetch idle" picks scenarios
+bench: ## the broker, a null broker and Apache Kafka measured, about 25 minutes; BENCH="tail-fetch idle" picks scenarios
 	$(GO) run -C bench . run -plots ../docs/img $(BENCH)
 
 gobench: ## Go benchmarks: the whole broker in one process with its client, then its parts
