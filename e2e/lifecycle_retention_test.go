@@ -217,17 +217,19 @@ func (s *shelf) compactAndDelete() {
 // deleteRecords moves log starts to where no segment and no batch begins, and to the end.
 func (s *shelf) deleteRecords() {
 	const middle, all, batches, size = "cut-middle", "cut-all", 3, 100
-	client := s.broker.Client(kgo.ManualFlushing())
+	client := s.broker.Client()
 	ctx, cancel := context.WithTimeout(s.t.Context(), lookLimit)
 	defer cancel()
 	for _, topic := range []string{middle, all} {
 		s.create(topic, retained{})
-		for n := range batches * size {
-			client.Produce(ctx, &kgo.Record{Topic: topic, Value: []byte(strconv.Itoa(n))}, nil)
-			if n%size == size-1 {
-				if err := client.Flush(ctx); err != nil {
-					s.t.Fatal(err)
-				}
+		for batch := range batches {
+			// A client of its own: one that has just flushed may still send the first record of the next batch alone.
+			producer := s.broker.Client(kgo.ManualFlushing())
+			for n := range size {
+				producer.Produce(ctx, &kgo.Record{Topic: topic, Value: []byte(strconv.Itoa(batch*size + n))}, nil)
+			}
+			if err := producer.Flush(ctx); err != nil {
+				s.t.Fatal(err)
 			}
 		}
 		if got := len(mustRead(s.t, client, topic, 0).batches); got != batches {
