@@ -40,7 +40,7 @@ const (
 	produceShare = 20
 	requestShare = 5
 	tailShare    = 20
-	cacheShare   = 12
+	cacheShare   = 10
 	keysShare    = 3
 	answerShare  = 10
 	memberShare  = 5
