@@ -261,7 +261,7 @@ func TestObjectsSharedByTwoOwners(t *testing.T) {
 	}
 }
 
-// D, damage: the first Open put the partition in the set, its claim failed, the second finds it damaged.
+// TestSecondOpenFindsDamage: the first Open put the partition in the set, its claim failed, the second finds it damaged.
 func TestSecondOpenFindsDamage(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()

@@ -213,7 +213,7 @@ func TestDeletionsOneByOne(t *testing.T) {
 	}
 }
 
-// I, end to end: segment.bytes was made smaller, then the first roll lost all it had.
+// TestEmptiedRollEndToEnd: segment.bytes was made smaller, then the first roll lost all it had.
 func TestEmptiedRollEndToEnd(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()

@@ -41,13 +41,37 @@ const openTimeout = 15 * time.Second
 // Open checks that the bucket can be reached and listed, and finds out, with one object that it deletes, how the
 // service verifies bodies. ErrDenied, ErrNoBucket or another error otherwise, saying how to mend it.
 func Open(ctx context.Context, c Config) (*Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s, err := openReachable(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.chooseChecksums(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open bucket %s: %w", c.Bucket, err), s.Close())
+	}
+	s.learnTemplate(ctx)
+	return s, nil
+}
+
+// OpenReadOnly is Open without the test object, for who may only list and read. Close it after its last use.
+func OpenReadOnly(ctx context.Context, c Config) (objectstore.Store, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	s, err := openReachable(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return objectstore.ReadOnly(s), nil
+}
+
+// openReachable returns a Store whose bucket could be listed.
+func openReachable(ctx context.Context, c Config) (*Store, error) {
 	c.PutTimeout = cmp.Or(c.PutTimeout, 5*time.Second)
 	c.ReadTimeout = cmp.Or(c.ReadTimeout, 5*time.Second)
 	if c.Prefix = strings.Trim(c.Prefix, "/"); c.Prefix != "" {
 		c.Prefix += "/"
 	}
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	loaded, err := load(ctx, &c)
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", c.Bucket, err)
@@ -56,10 +80,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err := s.reach(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open bucket %s: %w", c.Bucket, err), s.Close())
 	}
-	if err := s.chooseChecksums(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open bucket %s: %w", c.Bucket, err), s.Close())
-	}
-	s.learnTemplate(ctx)
 	return s, nil
 }
 
