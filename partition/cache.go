@@ -219,15 +219,6 @@ func (c *blockCache) drop(key blockKey) {
 	c.dropLocked(key)
 }
 
-// forget drops everything that is not being loaded.
-func (c *blockCache) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key := range c.blocks {
-		c.dropLocked(key)
-	}
-}
-
 func (c *blockCache) size() int64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()

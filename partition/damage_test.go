@@ -153,3 +153,12 @@ func TestDamagedSlotMovesAsItIs(t *testing.T) {
 	}
 	check(w.reopen(n.kill()).log(0))
 }
+
+// forget drops everything that is not being loaded.
+func (c *blockCache) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key := range c.blocks {
+		c.dropLocked(key)
+	}
+}
