@@ -105,8 +105,9 @@ func (e *Env) brokerOn(profile string, keep, core int, flags ...string) (*peer.B
 	return b, func() { b.Stop(); sim.Stop() }, nil
 }
 
-// keepMB of large bodies are kept by the simulator: more than a broker may read again in these scenarios.
-const keepMB = 6144
+// keepMB of large bodies are kept by the simulator: more than a broker may read again in these scenarios, where a merge can come back
+// to a part that was written some GB ago.
+const keepMB = 12288
 
 // A cost is what a broker used while something ran.
 type cost struct {
