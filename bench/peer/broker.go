@@ -14,7 +14,7 @@ import (
 func (l *Lab) Again(b *Broker) (*Broker, error) {
 	again := *b
 	var err error
-	again.Process, err = l.start("broker", b.env, b.argv)
+	again.Process, err = l.start(brokerName, b.env, b.argv)
 	return &again, err
 }
 

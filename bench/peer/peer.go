@@ -13,7 +13,11 @@ import (
 	"github.com/tidemill/tidemill/bench/s3sim"
 )
 
-const readyLimit = 60 * time.Second
+const (
+	readyLimit = 60 * time.Second
+	// brokerName is the name of processes that run the broker built here.
+	brokerName = "broker"
+)
 
 // A Lab is a temporary folder in which processes run until Close.
 type Lab struct {
@@ -60,6 +64,24 @@ func (l *Lab) start(name string, env, argv []string) (*Process, error) {
 	p.Name = name
 	l.processes = append(l.processes, p)
 	return p, nil
+}
+
+// Started is how many processes were started.
+func (l *Lab) Started() int { return len(l.processes) }
+
+// PeakRSS is the largest memory, in bytes, of the brokers built here that ended, leaving out the first processes; 0: there are none.
+func (l *Lab) PeakRSS(leave int) int64 {
+	var peak int64
+	for _, p := range l.processes[leave:] {
+		select {
+		case <-p.done:
+			if p.Name == brokerName {
+				peak = max(peak, p.peak)
+			}
+		default:
+		}
+	}
+	return peak
 }
 
 // pinned runs argv on one core; core -1 is anywhere.

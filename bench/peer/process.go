@@ -23,6 +23,7 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // valid once done is closed
+	peak int64 // RSS in bytes; valid once done is closed
 }
 
 // start runs argv with its output in a file of dir.
@@ -43,6 +44,9 @@ func start(dir, name string, env, argv []string) (*Process, error) {
 	p := &Process{Name: name, log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
+		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			p.peak = usage.Maxrss << 10
+		}
 		out.Close()
 		close(p.done)
 	}()

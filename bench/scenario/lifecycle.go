@@ -31,7 +31,6 @@ func catchup(ctx context.Context, e *Env) error {
 		return err
 	}
 	var cpu, speed []float64
-	var peak int64
 	var r rawdriver.Result
 	for range e.Rounds {
 		b.Stop()
@@ -46,7 +45,6 @@ func catchup(ctx context.Context, e *Env) error {
 			return err
 		}
 		cpu, speed = append(cpu, c.cpu.Seconds()/(float64(r.Bytes)/1e9)), append(speed, r.MBPerSecond())
-		peak = max(peak, c.peak)
 	}
 	what := fmt.Sprintf("%.1f GB in batches of 64 KiB, %.0f times --memory, bucket in a folder, one consumer from offset 0: ",
 		float64(r.Bytes)/1e9, float64(r.Bytes)/budget)
@@ -58,10 +56,6 @@ func catchup(ctx context.Context, e *Env) error {
 	}
 	e.add(row)
 	e.add(report.Row{What: what + "broker", Measured: spread(cpu) + " CPU-s/GB", Target: "≤ 0.5", Verdict: report.Judge(median(cpu) <= .5)})
-	e.add(report.Row{
-		What: what + "peak RSS since the start", Measured: fmt.Sprintf("%.0f MiB", mib(peak)), Target: "≤ 512 MiB (--memory)",
-		Verdict: report.Judge(peak <= budget),
-	})
 	return nil
 }
 
@@ -150,7 +144,7 @@ func (e *Env) replayOn(ctx context.Context, store string) error {
 		return err
 	}
 	old := e.replaying(b, l.WarmUp+l.For+time.Second)
-	beside, c, err := apply(ctx, b, l)
+	beside, _, err := apply(ctx, b, l)
 	r, failed := old()
 	if err = errors.Join(err, failed); err != nil {
 		return err
@@ -176,10 +170,6 @@ func (e *Env) replayOn(ctx context.Context, store string) error {
 			Target: "≤ 1.3 times", Verdict: report.Judge(q.after <= 1.3*q.alone), Invalid: invalid,
 		})
 	}
-	e.add(report.Row{
-		What: what + "peak RSS", Measured: fmt.Sprintf("%.0f MiB", mib(c.peak)), Target: "≤ 512 MiB (--memory)",
-		Verdict: report.Judge(c.peak <= budget), Invalid: invalid,
-	})
 	return nil
 }
 

@@ -71,8 +71,14 @@ type Env struct {
 // Run runs the scenario and adds rows.
 func (s Scenario) Run(ctx context.Context, e *Env) error {
 	e.scenario = s.Name
-	begun := time.Now()
+	begun, started := time.Now(), e.Lab.Started()
 	err := s.run(ctx, e)
+	if peak := e.Lab.PeakRSS(started); err == nil && peak > 0 {
+		e.add(report.Row{
+			What: "peak RSS of the broker, from its start to its end", Measured: fmt.Sprintf("%.0f MiB", mib(peak)),
+			Target: "≤ 512 MiB (--memory)", Verdict: report.Judge(peak <= budget),
+		})
+	}
 	e.Log("%s took %.0f s", s.Name, time.Since(begun).Seconds())
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, err)
