@@ -37,6 +37,8 @@ var (
 	ErrPartitionCount = errors.New("metadata: invalid number of partitions")
 	// ErrUnreachable: no endpoint answered at Open.
 	ErrUnreachable = errors.New("metadata: etcd unreachable")
+	// ErrDenied: etcd refused the user, the password or the user's roles at Open.
+	ErrDenied = errors.New("metadata: etcd refuses the user")
 	// ErrTooOld: the etcd server is older than 3.5.
 	ErrTooOld = errors.New("metadata: etcd too old")
 )

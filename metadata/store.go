@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -43,6 +45,10 @@ type Config struct {
 	Endpoints []string
 	// Name is the cluster's name: all keys are under /tidemill/<Name>/.
 	Name string
+	// TLS is how etcd is spoken to; nil is plaintext.
+	TLS *tls.Config
+	// Username and Password are for an etcd with authentication; empty is without.
+	Username, Password string
 	// Timeout bounds each call, zero means 5 s.
 	Timeout time.Duration
 	// LeaseTTL is the life of a broker's liveness key without keep-alives, zero means 10 s. etcd counts whole seconds.
@@ -94,6 +100,10 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	c = withDefaults(c)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:            c.Endpoints,
+		TLS:                  c.TLS,
+		Username:             c.Username,
+		Password:             c.Password,
+		DialTimeout:          reachTimeout, // bounds the login, the one thing that New waits for
 		DialKeepAliveTime:    keepAliveTime,
 		DialKeepAliveTimeout: keepAliveTimeout,
 		DialOptions: []grpc.DialOption{
@@ -103,7 +113,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Logger: zap.NewNop(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, err)
+		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, opening(err))
 	}
 	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV, opened: time.Now()}
 	if c.wrapKV != nil {
@@ -115,7 +125,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	st := newState(s.keys)
 	if err = s.checkVersion(reach); err == nil {
 		if err = s.list(reach, st); err != nil {
-			err = fmt.Errorf("%w: %w", ErrUnreachable, err)
+			err = opening(err)
 		}
 	}
 	if err != nil {
@@ -124,6 +134,18 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.image.Store(st.image(nil))
 	s.running.Go(func() { s.watch(st) })
 	return s, nil
+}
+
+// opening tells a user that etcd refuses from an etcd that does not answer.
+func opening(err error) error {
+	for _, refusal := range []error{
+		rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrPermissionDenied, rpctypes.ErrInvalidAuthToken,
+	} {
+		if errors.Is(err, refusal) {
+			return fmt.Errorf("%w: %w", ErrDenied, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
 func withDefaults(c Config) Config {
