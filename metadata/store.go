@@ -190,7 +190,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("%w at %s: %w", ErrUnreachable, strings.Join(s.config.Endpoints, ", "), last)
+	return fmt.Errorf("etcd at %s: %w", strings.Join(s.config.Endpoints, ", "), opening(last))
 }
 
 // supported reports whether an etcd version is 3.5 or newer. One that cannot be read is not.
