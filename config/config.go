@@ -18,7 +18,8 @@ import (
 // Config is what the broker was told. It is not changed after Load.
 type Config struct {
 	Cluster   Cluster
-	Bucket    string // file:///absolute/path or s3://bucket/prefix?...
+	Etcd      Etcd
+	Bucket    string // file:///absolute/path or s3://bucket/prefix?...; empty: the cluster's
 	Listen    string // host:port of the Kafka listener
 	Advertise string // host:port that clients are told; empty: what the listener is bound to
 	HTTP      string // host:port of metrics, health and pprof
@@ -61,7 +62,7 @@ func (c Cluster) String() string {
 type Value struct {
 	Key     string // as in YAML; Kafka's keys as kafka.<name>
 	Text    string // secrets replaced
-	Source  string // "flag --listen", "environment BROKER_LISTEN", "broker.yaml line 3", "default"
+	Source  string // "flag --listen", "environment BROKER_LISTEN", "broker.yaml line 3", "broker cluster init", "default"
 	Meaning string
 }
 

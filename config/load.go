@@ -56,6 +56,7 @@ func Load(in Input) (*Config, error) {
 	s.takeKafka(c)
 	s.takeListeners(c)
 	s.takeOwn(c, in.WorkDir)
+	s.takeEtcd(c, in)
 	if len(s.problems) == 0 {
 		s.checkTogether(c)
 	}
@@ -101,6 +102,8 @@ func (s *sources) takeOwn(c *Config, workDir string) {
 			shown = c.DataDir
 		case d.key == "bucket":
 			shown = c.Bucket
+		case d.key == "etcd-password" && g.text != "":
+			shown = hidden
 		}
 		c.values = append(c.values, Value{d.key, redactURL(shown), g.source, d.meaning})
 	}
@@ -122,13 +125,6 @@ func (s *sources) checkTogether(c *Config) {
 	}
 	if c.Listen == c.HTTP && !strings.HasSuffix(c.Listen, ":0") {
 		s.problem("http", c.Source("http"), "give listen and http different ports", "%s is the address of listen too (%s)", c.HTTP, c.Source("listen"))
-	}
-	if file, ok := strings.CutPrefix(c.Bucket, "file://"); !ok || file == "" {
-		return
-	}
-	if !c.Cluster.Embedded() && c.Source("bucket") == "default" {
-		s.problem("bucket", "default", "set --bucket to storage that all brokers share",
-			"a folder of this machine cannot serve the cluster %s", c.Cluster)
 	}
 }
 

@@ -99,7 +99,6 @@ func TestProblemsSayWhatWhereAndHow(t *testing.T) {
 		{name: "cluster", args: []string{"--cluster", "http://x"}, want: "cluster (set by flag --cluster): this is no etcd:// URL"},
 		{name: "cluster name", args: []string{"--cluster", "etcd://h:1"}, want: "cluster (set by flag --cluster): the cluster's name is missing after the hosts"},
 		{name: "cluster port", args: []string{"--cluster", "etcd://h/x"}, want: `cluster (set by flag --cluster): etcd endpoint "h": "h" is not host:port`},
-		{name: "cluster without bucket", args: []string{"--cluster", "etcd://h:1/x"}, want: "bucket (set by default): a folder of this machine cannot serve the cluster etcd://h:1/x"},
 		{name: "bucket", args: []string{"--bucket", "mem:"}, want: "bucket (set by flag --bucket): this is no s3:// or file:/// URL"},
 		{name: "port", env: []string{"BROKER_LISTEN=a:70000"}, want: `listen (set by environment BROKER_LISTEN): "70000" is not a port from 0 to 65535`},
 		{name: "wildcard", args: []string{"--listen", ":9092"}, want: "advertise (set by default): clients must be told an address, and listen is :9092 (flag --listen)"},

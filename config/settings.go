@@ -24,7 +24,13 @@ type setting struct {
 // but for config, which YAML cannot hold.
 var settings = []setting{
 	{"cluster", "", "where cluster state is kept: etcd://host:port,host:port/name; empty: etcd inside this process", setCluster, "write etcd://host1:2379,host2:2379/name, or leave it out to run etcd inside this process"},
-	{"bucket", "", "where data is kept: s3://bucket/prefix?endpoint=&region=&path-style=true or file:///folder; empty: a folder in data-dir", setBucket, "write s3://bucket/prefix or file:///folder"},
+	{"bucket", "", "where data is kept: s3://bucket/prefix?endpoint=&region=&path-style=true or file:///folder; empty: a folder in data-dir, or with cluster the one given to broker cluster init", setBucket, "write s3://bucket/prefix or file:///folder"},
+	{"etcd-ca-file", "", "PEM file of the CA that signed etcd's certificate; with it, or a certificate, etcd is spoken to over TLS only", nil, "name a readable PEM file"},
+	{"etcd-cert-file", "", "PEM file of this broker's certificate for etcd, read for each connection; needs etcd-key-file", nil, "name a readable PEM file"},
+	{"etcd-key-file", "", "PEM file of the certificate's key", nil, "name a readable PEM file"},
+	{"etcd-username", "", "user for an etcd with authentication", nil, ""},
+	{"etcd-password", "", "its password; a flag is seen by all users of the machine, so better BROKER_ETCD_PASSWORD or a file", nil, ""},
+	{"etcd-password-file", "", "file that holds the password", nil, "name a readable file"},
 	{"listen", "127.0.0.1:9092", "address for Kafka clients", address(func(c *Config) *string { return &c.Listen }), "write host:port, for example 127.0.0.1:9092"},
 	{"advertise", "", "address that Kafka clients are told to use; empty: listen", setAdvertise, "write the host:port that clients can reach, for example broker.example.org:9092"},
 	{"http", "127.0.0.1:9644", "address of metrics, health checks and profiles", address(func(c *Config) *string { return &c.HTTP }), "write host:port, for example 127.0.0.1:9644"},
@@ -88,6 +94,10 @@ func setCluster(c *Config, text string) error {
 }
 
 func setBucket(c *Config, text string) error {
+	if text == "" && !c.Cluster.Embedded() {
+		c.Bucket = "" // the cluster's: WithShared
+		return nil
+	}
 	if text == "" {
 		text = "file://" + filepath.ToSlash(filepath.Join(c.DataDir, "bucket"))
 	}
