@@ -38,7 +38,13 @@ func (b *Broker) clusterProblem(err error) error {
 	switch {
 	case errors.Is(err, metadata.ErrUnreachable), errors.Is(err, context.DeadlineExceeded):
 		return b.problem("cluster", fmt.Sprintf("etcd at %s does not answer: %v", endpoints, err),
-			"check that etcd runs and can be reached from here: etcdctl --endpoints "+endpoints+" endpoint status")
+			"check that etcd runs and can be reached from here: etcdctl --endpoints "+endpoints+" endpoint status; an etcd with TLS needs --etcd-ca-file")
+	case errors.Is(err, metadata.ErrDenied):
+		key := "cluster"
+		if b.cfg.Etcd.Username != "" {
+			key = "etcd-username"
+		}
+		return b.problem(key, err.Error(), "set --etcd-username and --etcd-password-file to a user whose role may read and write keys below /tidemill/"+b.cfg.Cluster.Name+"/")
 	case errors.Is(err, metadata.ErrTooOld):
 		return b.problem("cluster", err.Error(), "upgrade etcd to 3.5 or newer")
 	}

@@ -80,6 +80,9 @@ func (b *Broker) run(ctx context.Context, version string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("read the cluster's identity: %w", err)
 	}
+	if b.cfg, err = WithShared(ctx, b.cfg, b.meta); err != nil {
+		return err
+	}
 	bucket, err := b.openStore(ctx, cluster)
 	if err != nil {
 		return err

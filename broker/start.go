@@ -62,7 +62,10 @@ func (b *Broker) listen() (kafka, ops net.Listener, err error) {
 // openMetadata connects to etcd, or starts one in this process.
 func (b *Broker) openMetadata(ctx context.Context) (closers, error) {
 	var closing closers
-	mc := metadata.Config{Endpoints: b.cfg.Cluster.Endpoints, Name: b.cfg.Cluster.Name, Logger: b.log}
+	mc := metadata.Config{
+		Endpoints: b.cfg.Cluster.Endpoints, Name: b.cfg.Cluster.Name,
+		TLS: b.cfg.Etcd.TLS, Username: b.cfg.Etcd.Username, Password: b.cfg.Etcd.Password, Logger: b.log,
+	}
 	if b.cfg.Cluster.Embedded() {
 		etcd, err := etcdembed.Start(ctx, b.etcdDir(), b.log)
 		if err != nil {
