@@ -21,7 +21,9 @@ func examples() []string {
 	const created = 1764547200000
 	return []string{
 		k.cluster() + " " + encode(clusterValue{h, "AAECAwQFBgcICQoLDA0ODw", created, 1}),
-		k.broker(1) + " " + encode(brokerValue{h, life.String(), "127.0.0.1", 9092, "a"}),
+		k.broker(1) + " " + encode(brokerValue{h, life.String(), "127.0.0.1", 9092, "a", true}),
+		k.controller() + " " + encode(controllerValue{h, life.String()}),
+		k.intent(part) + " " + encode(intentValue{h, life.String()}),
 		k.epoch(1) + " " + encode(counterValue{h, 7}),
 		k.state(life) + " " + encode(stateValue{h, "SEALED", "1/0000000000000008-1112131415161718", 42, strings.Repeat("ab", 32), "recovery/1"}),
 		k.trim(life) + " " + encode(counterValue{h, 40}),

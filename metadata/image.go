@@ -8,6 +8,8 @@ import (
 type Image struct {
 	Cluster  Cluster
 	Revision int64
+	// Controller is zero while there is none.
+	Controller Controller
 	// Brokers are the registered ones, by id. Absence is a hint, not a proof, that a broker is gone.
 	Brokers    map[int32]Broker
 	Topics     map[string]*Topic

@@ -18,6 +18,7 @@ func (k keys) pids() string    { return string(k) + "pid" }
 func (k keys) brokers() string         { return string(k) + "b/" }
 func (k keys) broker(id int32) string  { return k.brokers() + strconv.Itoa(int(id)) }
 func (k keys) epoch(id int32) string   { return string(k) + "epoch/" + strconv.Itoa(int(id)) }
+func (k keys) allLives() string        { return string(k) + "w/" }
 func (k keys) lives(id int32) string   { return string(k) + "w/" + strconv.Itoa(int(id)) + "/" }
 func (k keys) state(l wal.Life) string { return string(k) + "w/" + l.String() + "/state" }
 func (k keys) trim(l wal.Life) string  { return string(k) + "w/" + l.String() + "/trim" }
@@ -36,6 +37,11 @@ func (k keys) part(id protocol.PartitionID) string     { return k.allParts() + i
 func (k keys) allManifests() string                    { return string(k) + "m/" }
 func (k keys) manifests(id protocol.TopicID) string    { return k.allManifests() + id.String() + "/" }
 func (k keys) manifest(id protocol.PartitionID) string { return k.allManifests() + id.String() }
+
+func (k keys) intents() string                       { return string(k) + "r/" }
+func (k keys) intentsOf(id protocol.TopicID) string  { return k.intents() + id.String() + "/" }
+func (k keys) intent(id protocol.PartitionID) string { return k.intents() + id.String() }
+func (k keys) controller() string                    { return string(k) + "controller" }
 
 func (k keys) configs() string { return string(k) + "c/broker/" }
 func (k keys) config(broker int32) string {

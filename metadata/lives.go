@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -20,41 +21,98 @@ import (
 func (s *Store) OpenLife(ctx context.Context, broker int32) (wal.Life, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	key := s.keys.epoch(broker)
 	for {
-		r, err := s.read(ctx, fmt.Sprintf("read the epoch of broker %d", broker), clientv3.OpGet(key))
-		if err != nil {
-			return wal.Life{}, err
-		}
-		life := wal.Life{Broker: broker, Epoch: 1}
-		if kv := kvAt(r, 0); kv != nil {
-			v, err := decode[counterValue](key, kv.Value)
-			if err != nil {
-				return wal.Life{}, err
-			}
-			life.Epoch = uint64(v.Value) + 1
-		}
-		rand.Read(life.Nonce[:]) // crypto/rand.Read never fails
-		op := newOp()
-		_, ok, err := s.commit(ctx, write{
-			what: "open life " + life.String(),
-			when: []clientv3.Cmp{revIs(key, revAt(r, 0)), revIs(s.keys.state(life), 0)},
-			then: []clientv3.Op{
-				clientv3.OpPut(key, encode(counterValue{newHeader(op), int64(life.Epoch)})),
-				clientv3.OpPut(s.keys.state(life), encode(stateValue{header: newHeader(op), Phase: phaseNames[wal.PhaseOpen]})),
-				clientv3.OpPut(s.keys.trim(life), encode(counterValue{newHeader(op), 0})),
-			},
-			orElse: []clientv3.Op{clientv3.OpGet(s.keys.state(life))},
-			mine:   func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
-		})
-		if err != nil {
-			return wal.Life{}, err
-		}
-		if ok {
-			return life, nil
+		life, ok, err := s.openNext(ctx, broker, math.MaxInt64, nil)
+		if err != nil || ok {
+			return life, err
 		}
 		// Another start of the same broker took the epoch: take the next.
 	}
+}
+
+// openNext opens the life behind the broker's last one, unless one was opened after revision asOf or also does not hold.
+func (s *Store) openNext(ctx context.Context, broker int32, asOf int64, also []clientv3.Cmp) (wal.Life, bool, error) {
+	key := s.keys.epoch(broker)
+	r, err := s.read(ctx, fmt.Sprintf("read the epoch of broker %d", broker), clientv3.OpGet(key))
+	if err != nil {
+		return wal.Life{}, false, err
+	}
+	if revAt(r, 0) > asOf {
+		return wal.Life{}, false, nil
+	}
+	life := wal.Life{Broker: broker, Epoch: 1}
+	if kv := kvAt(r, 0); kv != nil {
+		v, err := decode[counterValue](key, kv.Value)
+		if err != nil {
+			return wal.Life{}, false, err
+		}
+		life.Epoch = uint64(v.Value) + 1
+	}
+	rand.Read(life.Nonce[:]) // crypto/rand.Read never fails
+	op := newOp()
+	_, ok, err := s.commit(ctx, write{
+		what: "open life " + life.String(),
+		when: append([]clientv3.Cmp{revIs(key, revAt(r, 0)), revIs(s.keys.state(life), 0)}, also...),
+		then: []clientv3.Op{
+			clientv3.OpPut(key, encode(counterValue{newHeader(op), int64(life.Epoch)})),
+			clientv3.OpPut(s.keys.state(life), encode(stateValue{header: newHeader(op), Phase: phaseNames[wal.PhaseOpen]})),
+			clientv3.OpPut(s.keys.trim(life), encode(counterValue{newHeader(op), 0})),
+		},
+		orElse: []clientv3.Op{clientv3.OpGet(s.keys.state(life))},
+		mine:   func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
+	})
+	return life, ok, err
+}
+
+// OpenLeasedLife opens a life under an id that no broker has now: the lowest from first on whose lives are all SEALED and that is not
+// registered. The id is held by the open life itself, so that no two brokers get the same.
+func (s *Store) OpenLeasedLife(ctx context.Context, first int32) (wal.Life, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	for {
+		taken, asOf, err := s.takenIDs(ctx)
+		if err != nil {
+			return wal.Life{}, err
+		}
+		id := first
+		for taken[id] {
+			id++
+		}
+		life, ok, err := s.openNext(ctx, id, asOf, []clientv3.Cmp{revIs(s.keys.broker(id), 0)})
+		if err != nil || ok {
+			return life, err
+		}
+	}
+}
+
+// takenIDs returns the ids of brokers that are registered or have a life that is not SEALED, and as of which revision.
+func (s *Store) takenIDs(ctx context.Context) (taken map[int32]bool, asOf int64, err error) {
+	r, err := s.read(ctx, "read etcd's revision", clientv3.OpGet(s.keys.cluster()))
+	if err != nil {
+		return nil, 0, err
+	}
+	asOf, taken = r.Header.Revision, map[int32]bool{}
+	var bad error
+	err = s.page(ctx, s.keys.brokers(), asOf, func(kv *mvccpb.KeyValue) {
+		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.brokers()))
+		bad = cmp.Or(bad, err)
+		taken[id] = true
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	prefix := s.keys.allLives()
+	err = s.page(ctx, prefix, asOf, func(kv *mvccpb.KeyValue) {
+		name, isState := strings.CutSuffix(strings.TrimPrefix(string(kv.Key), prefix), "/state")
+		if !isState {
+			return
+		}
+		life, err := wal.ParseLife(name)
+		v, err2 := decode[stateValue](string(kv.Key), kv.Value)
+		bad = cmp.Or(bad, err, err2)
+		taken[life.Broker] = taken[life.Broker] || v.Phase != phaseNames[wal.PhaseSealed]
+	})
+	return taken, asOf, cmp.Or(err, bad)
 }
 
 // Lives returns all lives of a broker, oldest first.

@@ -59,6 +59,8 @@ type BrokerInfo struct {
 	Port int32
 	// Rack is empty when not set.
 	Rack string
+	// Draining: the broker is about to stop, or an operator wants it empty; it should be given no partition.
+	Draining bool
 }
 
 // Broker is a registered broker.
@@ -88,6 +90,8 @@ type Partition struct {
 	LeaderEpoch int32
 	// Rev is etcd's revision of the ownership record.
 	Rev int64
+	// Target is the life that an intent sends the partition to; zero: none.
+	Target wal.Life
 }
 
 // ConfigSet is the dynamic configs of one broker or of the cluster-wide default.

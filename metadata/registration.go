@@ -19,7 +19,6 @@ import (
 type Registration struct {
 	store  *Store
 	life   wal.Life
-	info   BrokerInfo
 	stop   context.CancelFunc
 	done   chan struct{}
 	fenced chan struct{}
@@ -27,6 +26,7 @@ type Registration struct {
 	mu struct {
 		sync.Mutex
 		lease clientv3.LeaseID
+		info  BrokerInfo
 	}
 }
 
@@ -35,7 +35,8 @@ type Registration struct {
 func (s *Store) Register(ctx context.Context, life wal.Life, info BrokerInfo) (*Registration, error) {
 	first, cancel := s.bound(ctx)
 	defer cancel()
-	r := &Registration{store: s, life: life, info: info, done: make(chan struct{}), fenced: make(chan struct{})}
+	r := &Registration{store: s, life: life, done: make(chan struct{}), fenced: make(chan struct{})}
+	r.mu.info = info
 	if err := r.announce(first); err != nil {
 		return nil, err
 	}
@@ -140,11 +141,10 @@ func (r *Registration) announce(ctx context.Context) error {
 		if st.Phase != wal.PhaseOpen || r.superseded(kvAt(now, 2)) {
 			return fmt.Errorf("%s: %w", what, ErrFenced)
 		}
-		value := encode(brokerValue{newHeader(op), r.life.String(), r.info.Host, r.info.Port, r.info.Rack})
 		answer, ok, err := s.commit(ctx, write{
 			what:   what,
 			when:   []clientv3.Cmp{revIs(s.keys.state(r.life), st.Rev), revIs(key, revAt(now, 2))},
-			then:   []clientv3.Op{clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))},
+			then:   []clientv3.Op{clientv3.OpPut(key, r.value(op), clientv3.WithLease(lease.ID))},
 			orElse: []clientv3.Op{clientv3.OpGet(key)},
 			mine:   func(t *clientv3.TxnResponse) bool { return opAt(t, 0, op) },
 		})
@@ -163,6 +163,30 @@ func (r *Registration) announce(ctx context.Context) error {
 			return nil
 		}
 	}
+}
+
+// value is the liveness key's.
+func (r *Registration) value(op string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i := r.mu.info
+	return encode(brokerValue{newHeader(op), r.life.String(), i.Host, i.Port, i.Rack, i.Draining})
+}
+
+// SetDraining tells the others whether the broker should be given partitions. It holds on when the lease is lost and comes back.
+func (r *Registration) SetDraining(ctx context.Context, draining bool) error {
+	r.mu.Lock()
+	r.mu.info.Draining = draining
+	r.mu.Unlock()
+	s, key, op := r.store, r.store.keys.broker(r.life.Broker), newOp()
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	what := fmt.Sprintf("set draining of %s to %v", r.life, draining)
+	now, err := s.read(ctx, what, clientv3.OpGet(key))
+	if err != nil {
+		return err
+	}
+	return s.replace(ctx, what, key, op, r.value(op), []clientv3.Cmp{revIs(key, revAt(now, 0))}, clientv3.WithLease(r.leaseID()))
 }
 
 // superseded reports whether a later life of the same broker holds the key.

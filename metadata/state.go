@@ -13,12 +13,13 @@ import (
 
 // state is what the watch builds Images from. Only one goroutine at a time touches it.
 type state struct {
-	keys     keys
-	revision int64
-	cluster  Cluster
-	brokers  map[int32]Broker
-	configs  map[int32]ConfigSet
-	topics   map[protocol.TopicID]*topicState
+	keys       keys
+	revision   int64
+	cluster    Cluster
+	controller Controller
+	brokers    map[int32]Broker
+	configs    map[int32]ConfigSet
+	topics     map[protocol.TopicID]*topicState
 	// revs holds the revision of each key that is in the state: to tell what a new list changes.
 	revs map[string]int64
 	// changed topics and whether brokers or configs changed, since the last image.
@@ -32,6 +33,8 @@ type topicState struct {
 	record *topicValue
 	rev    int64
 	parts  map[int32]Partition
+	// targets are the intents, also of partitions whose record is not known yet.
+	targets map[int32]wal.Life
 }
 
 func newState(k keys) *state {
@@ -54,6 +57,13 @@ func (s *state) apply(key string, value []byte, rev int64) error {
 		err = s.applyTopic(key, rest, value, rev)
 	case "p":
 		err = s.applyPart(key, rest, value, rev)
+	case "r":
+		err = s.applyIntent(key, rest, value)
+	case "controller":
+		s.controller, err = Controller{}, nil
+		if value != nil {
+			s.controller, err = controllerOf(&kvPair{Key: []byte(key), Value: value, ModRevision: rev})
+		}
 	case "c":
 		err = s.applyConfig(key, strings.TrimPrefix(rest, "broker/"), value, rev)
 	default:
@@ -96,7 +106,7 @@ func (s *state) applyBroker(key, rest string, value []byte) error {
 	if err != nil {
 		return fmt.Errorf("value of %s: %w", key, err)
 	}
-	s.brokers[id] = Broker{BrokerInfo: BrokerInfo{Host: v.Host, Port: v.Port, Rack: v.Rack}, Life: life}
+	s.brokers[id] = Broker{BrokerInfo: BrokerInfo{Host: v.Host, Port: v.Port, Rack: v.Rack, Draining: v.Draining}, Life: life}
 	return nil
 }
 
@@ -146,6 +156,33 @@ func (s *state) applyPart(key, rest string, value []byte, rev int64) error {
 	return nil
 }
 
+func (s *state) applyIntent(key, rest string, value []byte) error {
+	id, err := parsePartition(rest)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", key, err)
+	}
+	t := s.topic(id.Topic)
+	if value == nil {
+		delete(t.targets, id.Partition)
+		s.touch(id.Topic, t)
+		return nil
+	}
+	v, err := decode[intentValue](key, value)
+	if err != nil {
+		return err
+	}
+	life, err := wal.ParseLife(v.To)
+	if err != nil {
+		return fmt.Errorf("value of %s: %w", key, err)
+	}
+	if t.targets == nil {
+		t.targets = map[int32]wal.Life{}
+	}
+	t.targets[id.Partition] = life
+	s.touch(id.Topic, t)
+	return nil
+}
+
 func (s *state) applyConfig(key, rest string, value []byte, rev int64) error {
 	id, err := parseConfigTarget(rest)
 	if err != nil {
@@ -174,14 +211,14 @@ func (s *state) topic(id protocol.TopicID) *topicState {
 
 func (s *state) touch(id protocol.TopicID, t *topicState) {
 	s.dirty[id] = true
-	if t.record == nil && len(t.parts) == 0 {
+	if t.record == nil && len(t.parts) == 0 && len(t.targets) == 0 {
 		delete(s.topics, id)
 	}
 }
 
 // image builds the Image of the present state; it shares with old whatever did not change.
 func (s *state) image(old *Image) *Image {
-	i := &Image{Cluster: s.cluster, Revision: s.revision, changed: make(chan struct{})}
+	i := &Image{Cluster: s.cluster, Revision: s.revision, Controller: s.controller, changed: make(chan struct{})}
 	if old != nil {
 		i.Brokers, i.BrokerConfigs, i.Topics, i.TopicsByID = old.Brokers, old.BrokerConfigs, old.Topics, old.TopicsByID
 	}
@@ -229,7 +266,9 @@ func (t *topicState) topic(id protocol.TopicID) *Topic {
 		Created: time.UnixMilli(r.Created), Partitions: make([]Partition, r.Partitions), Rev: t.rev,
 	}
 	for i := range topic.Partitions {
-		topic.Partitions[i] = t.parts[int32(i)]
+		p := t.parts[int32(i)]
+		p.Target = t.targets[int32(i)]
+		topic.Partitions[i] = p
 	}
 	return topic
 }

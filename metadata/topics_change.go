@@ -59,10 +59,10 @@ func (s *Store) replaceTopic(ctx context.Context, what string, id protocol.Topic
 }
 
 // replace puts one value if all comparisons hold, else ErrStale, and waits until the Image shows it.
-func (s *Store) replace(ctx context.Context, what, key, op, value string, when []clientv3.Cmp) error {
+func (s *Store) replace(ctx context.Context, what, key, op, value string, when []clientv3.Cmp, how ...clientv3.OpOption) error {
 	r, ok, err := s.commit(ctx, write{
 		what: what, when: when,
-		then:   []clientv3.Op{clientv3.OpPut(key, value)},
+		then:   []clientv3.Op{clientv3.OpPut(key, value, how...)},
 		orElse: []clientv3.Op{clientv3.OpGet(key)},
 		mine:   func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
 	})
@@ -120,8 +120,9 @@ func (s *Store) sweepTopic(ctx context.Context, id protocol.TopicID) error {
 		if err != nil || !ok {
 			return err
 		}
-		limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps / 2), clientv3.WithKeysOnly()}
-		r, err := s.read(ctx, what, clientv3.OpGet(s.keys.parts(id), limit...), clientv3.OpGet(s.keys.manifests(id), limit...))
+		limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps / 3), clientv3.WithKeysOnly()}
+		r, err := s.read(ctx, what, clientv3.OpGet(s.keys.parts(id), limit...), clientv3.OpGet(s.keys.manifests(id), limit...),
+			clientv3.OpGet(s.keys.intentsOf(id), limit...))
 		if err != nil {
 			return err
 		}

@@ -33,10 +33,21 @@ type clusterValue struct {
 
 type brokerValue struct {
 	header
+	Life     string `json:"life"`
+	Host     string `json:"host"`
+	Port     int32  `json:"port"`
+	Rack     string `json:"rack,omitempty"`
+	Draining bool   `json:"draining,omitempty"`
+}
+
+type controllerValue struct {
+	header
 	Life string `json:"life"`
-	Host string `json:"host"`
-	Port int32  `json:"port"`
-	Rack string `json:"rack,omitempty"`
+}
+
+type intentValue struct {
+	header
+	To string `json:"to"`
 }
 
 type stateValue struct {
