@@ -32,7 +32,7 @@ func TestAccess(t *testing.T) {
 		text   string
 	}{
 		{"wrong password", func(c *Config) { c.Password = "x" }, ErrDenied, "authentication failed"},
-		{"no user", func(c *Config) { c.Username, c.Password = "", "" }, ErrDenied, etcd.Address},
+		{"no user", func(c *Config) { c.Username, c.Password = "", "" }, ErrDenied, "permission denied"},
 		{"no rights", func(c *Config) { c.Username = etcd.Stranger }, ErrDenied, "permission denied"},
 		{"another cluster's prefix", func(c *Config) { c.Name = "other" }, ErrDenied, "permission denied"},
 		{"plaintext", func(c *Config) { c.TLS = nil }, ErrUnreachable, etcd.Address},
@@ -40,6 +40,7 @@ func TestAccess(t *testing.T) {
 		{"no certificate", func(c *Config) { c.TLS.Certificates = nil }, ErrUnreachable, etcd.Address},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel() // an etcd that cannot be reached is tried for 5 s
 			c := good()
 			tt.change(&c)
 			s, err := Open(t.Context(), c)

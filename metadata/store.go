@@ -12,7 +12,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -113,7 +112,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		Logger: zap.NewNop(),
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, opening(err))
+		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, opening(ctx, c, err))
 	}
 	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV, opened: time.Now()}
 	if c.wrapKV != nil {
@@ -125,7 +124,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	st := newState(s.keys)
 	if err = s.checkVersion(reach); err == nil {
 		if err = s.list(reach, st); err != nil {
-			err = opening(err)
+			err = opening(reach, c, err)
 		}
 	}
 	if err != nil {
@@ -134,18 +133,6 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	s.image.Store(st.image(nil))
 	s.running.Go(func() { s.watch(st) })
 	return s, nil
-}
-
-// opening tells a user that etcd refuses from an etcd that does not answer.
-func opening(err error) error {
-	for _, refusal := range []error{
-		rpctypes.ErrAuthFailed, rpctypes.ErrUserEmpty, rpctypes.ErrPermissionDenied, rpctypes.ErrInvalidAuthToken,
-	} {
-		if errors.Is(err, refusal) {
-			return fmt.Errorf("%w: %w", ErrDenied, err)
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err)
 }
 
 func withDefaults(c Config) Config {
@@ -190,7 +177,7 @@ func (s *Store) checkVersion(ctx context.Context) error {
 		}
 		return nil
 	}
-	return fmt.Errorf("etcd at %s: %w", strings.Join(s.config.Endpoints, ", "), opening(last))
+	return fmt.Errorf("etcd at %s: %w", strings.Join(s.config.Endpoints, ", "), opening(ctx, s.config, last))
 }
 
 // supported reports whether an etcd version is 3.5 or newer. One that cannot be read is not.
