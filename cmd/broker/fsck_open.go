@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/metadata/etcdembed"
@@ -30,13 +31,13 @@ func openCluster(ctx context.Context, e *environment) (*openedCluster, error) {
 		return nil, err
 	}
 	o := &openedCluster{config: c}
-	endpoints := c.Cluster.Endpoints
+	mc := metadataConfig(c)
 	if c.Cluster.Embedded() {
-		if endpoints, err = o.embedded(ctx); err != nil {
+		if mc.Endpoints, err = o.embedded(ctx); err != nil {
 			return nil, err
 		}
 	}
-	meta, err := metadata.Open(ctx, metadata.Config{Endpoints: endpoints, Name: c.Cluster.Name})
+	meta, err := metadata.Open(ctx, mc)
 	if err != nil {
 		o.close()
 		return nil, fmt.Errorf("open the cluster's metadata (cluster set by %s): %w", c.Source("cluster"), err)
@@ -46,6 +47,10 @@ func openCluster(ctx context.Context, e *environment) (*openedCluster, error) {
 	if meta.Image().Cluster.ID == "" {
 		o.close()
 		return nil, fmt.Errorf("etcd holds no cluster named %q (cluster set by %s)", c.Cluster.Name, c.Source("cluster"))
+	}
+	if o.config, err = broker.WithShared(ctx, c, meta); err != nil {
+		o.close()
+		return nil, err
 	}
 	return o, nil
 }

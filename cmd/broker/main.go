@@ -54,6 +54,7 @@ var verbs = []verb{
 	{"consume", "print the records of a topic", consume},
 	{"fsck", "check everything in the bucket against the cluster's metadata, read-only", fsck},
 	{"inspect", "print a stored slot, segment, manifest, topic or offset", inspect},
+	{"cluster", "set up a cluster: what its brokers have in common", clusterVerb},
 	{"config", "explain or validate the broker's settings", configVerb},
 	{"version", "print the version", version},
 }

@@ -40,7 +40,7 @@ func TestMistakesOfUsage(t *testing.T) {
 		want string
 	}{
 		{"verb", []string{"topc"}, `unknown verb "topc"; did you mean "topic"?`},
-		{"unlike any verb", []string{"xyzzyx"}, `unknown verb "xyzzyx"; there are serve, topic, produce, consume, fsck, inspect, config, version`},
+		{"unlike any verb", []string{"xyzzyx"}, `unknown verb "xyzzyx"; there are serve, topic, produce, consume, fsck, inspect, cluster, config, version`},
 		{"broker flag", []string{"--lisen", "x"}, "unknown flag --lisen; did you mean --listen?"},
 		{"flag without value", []string{"serve", "--listen"}, "flag --listen needs a value"},
 		{"client flag", []string{"topic", "create", "--topc", "x"}, `unknown flag of broker topic create "topc"; did you mean "topic"?`},
@@ -48,6 +48,10 @@ func TestMistakesOfUsage(t *testing.T) {
 		{"extra argument", []string{"produce", "--topic", "a", "b"}, `broker produce: unexpected argument "b"`},
 		{"topic alone", []string{"topic"}, "say broker topic and one of create, list, describe, delete"},
 		{"topic verb", []string{"topic", "creat"}, `unknown topic verb "creat"; did you mean "create"?`},
+		{"cluster alone", []string{"cluster"}, "say broker cluster and one of init"},
+		{"cluster verb", []string{"cluster", "inti"}, `unknown cluster verb "inti"; did you mean "init"?`},
+		{"init of nothing", []string{"cluster", "init"}, "broker cluster init needs --cluster etcd://host:port/name; a broker without one needs no init"},
+		{"init flag", []string{"cluster", "init", "--bukcet", "x"}, "unknown flag --bukcet; did you mean --bucket?"},
 		{"config alone", []string{"config"}, "say broker config explain or broker config validate"},
 		{"config verb", []string{"config", "explian"}, `unknown config verb "explian"; did you mean "explain"?`},
 		{"version with arguments", []string{"version", "x"}, "version takes no arguments"},

@@ -80,7 +80,7 @@ func (s *Secure) enableAuth(t testing.TB) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }() // what it did is known by then
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	step := func(_ any, err error) {
