@@ -18,7 +18,7 @@ const module = "github.com/tidemill/tidemill/"
 // A longer path wins over a shorter one.
 var floors = map[string]int{
 	"internal": 0, "protocol": 0, "objectstore": 0, "kafkaconfig": 0,
-	"wal": 1, "server": 1, "config": 1, "conformance": 1,
+	"wal": 1, "server": 1, "config": 1, "conformance": 1, "verify": 1,
 	"metadata":    2,
 	"partition":   3,
 	"coordinator": 3, "coordinator/group": 4,
