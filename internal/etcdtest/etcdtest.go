@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tidemill/tidemill/internal/process"
 	"github.com/tidemill/tidemill/internal/proctest"
 )
 
@@ -14,15 +15,13 @@ type Server struct {
 	Address string // host:port for clients
 }
 
-var tool = proctest.Tool{Name: "etcd", Package: "go.etcd.io/etcd/server/v3", Module: "go.etcd.io/etcd/server/v3", Folder: "etcd"}
-
 // Start builds etcd if this machine has not yet, and starts it. The test's cleanup stops it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	binary := tool.Build(t)
+	binary := proctest.Build(t, process.Etcd)
 	client, peer := proctest.FreeAddress(t), "http://"+proctest.FreeAddress(t)
 	s := &Server{Address: client}
-	s.Server = proctest.Start(t, proctest.Command{
+	s.Server = proctest.Start(t, process.Command{
 		Name: "etcd",
 		Argv: []string{
 			binary, "--name", "test", "--data-dir", filepath.Join(t.TempDir(), "etcd"),

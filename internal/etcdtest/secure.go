@@ -19,6 +19,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/tidemill/tidemill/internal/process"
 	"github.com/tidemill/tidemill/internal/proctest"
 )
 
@@ -36,7 +37,7 @@ type Secure struct {
 // StartSecure starts an etcd with TLS and authentication. The test's cleanup stops it.
 func StartSecure(t testing.TB) *Secure {
 	t.Helper()
-	binary, dir := tool.Build(t), t.TempDir()
+	binary, dir := proctest.Build(t, process.Etcd), t.TempDir()
 	file := func(name string) string { return filepath.Join(dir, name) }
 	ca := newAuthority(t, file("ca.pem"))
 	ca.issue(t, "127.0.0.1", file("server.pem"), file("server-key.pem"))
@@ -46,7 +47,7 @@ func StartSecure(t testing.TB) *Secure {
 		Server: &Server{Address: address}, CA: file("ca.pem"), Cert: file("client.pem"), Key: file("client-key.pem"),
 		User: "tidemill", Stranger: "stranger", Password: "a password", Prefix: "/tidemill/test/",
 	}
-	s.Server.Server = proctest.Start(t, proctest.Command{
+	s.Server.Server = proctest.Start(t, process.Command{
 		Name: "etcd",
 		Argv: []string{
 			binary, "--name", "test", "--data-dir", file("etcd"),

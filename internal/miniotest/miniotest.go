@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tidemill/tidemill/internal/process"
 	"github.com/tidemill/tidemill/internal/proctest"
 )
 
@@ -18,19 +19,17 @@ type Server struct {
 	Bucket    string
 }
 
-var tool = proctest.Tool{Name: "minio", Package: "github.com/minio/minio", Module: "github.com/minio/minio"}
-
 // Start builds MinIO if this machine has not yet, and starts it. The test's cleanup stops it.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	binary := tool.Build(t)
+	binary := proctest.Build(t, process.MinIO)
 	address, data := proctest.FreeAddress(t), t.TempDir()
 	s := &Server{Endpoint: "http://" + address, AccessKey: "tidemill", SecretKey: "tidemill-secret", Bucket: "tidemill-test"}
 	// A folder of the data folder is a bucket.
 	if err := os.Mkdir(filepath.Join(data, s.Bucket), 0o777); err != nil {
 		t.Fatalf("make bucket: %v", err)
 	}
-	s.Server = proctest.Start(t, proctest.Command{
+	s.Server = proctest.Start(t, process.Command{
 		Name: "minio",
 		Argv: []string{binary, "server", "--quiet", "--address", address, "--console-address", "127.0.0.1:0", data},
 		Env: []string{

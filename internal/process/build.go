@@ -1,4 +1,4 @@
-package proctest
+package process
 
 import (
 	"errors"
@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"testing"
 )
 
 // A Tool is a server that a module below internal/tools pins.
@@ -20,21 +19,15 @@ type Tool struct {
 	Folder  string // of the pinning go.mod, below internal/tools; "" for internal/tools itself
 }
 
-// Build returns the path of the tool's binary, building it if it is not in the user's cache. A file lock makes other test
-// processes wait for the first one's.
-func (tool Tool) Build(t testing.TB) (binary string) {
-	t.Helper()
-	if testing.Short() {
-		t.Skipf("needs a built %s: skipped with -short", tool.Name)
-	}
-	binary, err := tool.build()
-	if err != nil {
-		t.Fatalf("build %s: %v", tool.Name, err)
-	}
-	return binary
-}
+// Etcd and MinIO are the agreed state and the object store of a real cluster.
+var (
+	Etcd  = Tool{Name: "etcd", Package: "go.etcd.io/etcd/server/v3", Module: "go.etcd.io/etcd/server/v3", Folder: "etcd"}
+	MinIO = Tool{Name: "minio", Package: "github.com/minio/minio", Module: "github.com/minio/minio"}
+)
 
-func (tool Tool) build() (binary string, err error) {
+// Build returns the path of the tool's binary, building it if it is not in the user's cache. A file lock makes other processes
+// wait for the first one's. The working folder must be in the repository.
+func (tool Tool) Build() (binary string, err error) {
 	tools, err := toolsFolder()
 	if err != nil {
 		return "", err
@@ -74,7 +67,7 @@ func (tool Tool) build() (binary string, err error) {
 	return binary, os.Rename(partial, binary) // so that a name always stands for a whole binary
 }
 
-// toolsFolder finds internal/tools from the folder of the test, which is somewhere in the repository.
+// toolsFolder finds internal/tools from the working folder, which is somewhere in the repository.
 func toolsFolder() (string, error) {
 	at, err := os.Getwd()
 	if err != nil {
