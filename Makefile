@@ -10,13 +10,17 @@ FUZZTIME ?= 20s
 # The race detector needs a C compiler; without one the same tests run without it, so that Go alone is enough.
 RACE    ?= $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
 
-.PHONY: help run build test e2e sim lint fuzz bench gobench clean
+.PHONY: help run cluster build test e2e sim lint fuzz bench gobench clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-8s %s\n", $$1, $$2}'
 
 run: build ## run one broker on its embedded default: Kafka on 127.0.0.1:9092, data in ./broker-data
 	$(BIN)
+
+cluster: build ## run three brokers, etcd and MinIO on loopback: Kafka on 127.0.0.1:9092-9094, data in ./cluster-data
+	$(GO) build -trimpath -o bin/localcluster ./internal/localcluster/cmd
+	bin/localcluster
 
 build: ## build bin/broker
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/broker
