@@ -133,11 +133,11 @@ Tidemill, %d brokers
   data     %s, logs in %s
 
   Try, in another terminal:
-    broker topic create hello --partitions 6 --bootstrap %[8]s
-    echo world | broker produce --topic hello --bootstrap %[8]s
-    broker consume --topic hello --from-beginning --max-messages 1 --bootstrap %[8]s
+    broker topic create hello --partitions 6 --bootstrap %[9]s
+    echo world | broker produce --topic hello --bootstrap %[9]s
+    broker consume --topic hello --from-beginning --max-messages 1 --bootstrap %[9]s
 
   Ctrl-C stops all; the next run goes on with the same data.
 
-`, c.url(), c.S3, bucketName, c.Console, accessKey, secretKey, c.Folder, c.Brokers[0].Kafka, filepath.Join(c.Folder, "logs"))
+`, c.url(), c.S3, bucketName, c.Console, accessKey, secretKey, c.Folder, filepath.Join(c.Folder, "logs"), c.Brokers[0].Kafka)
 }

@@ -178,6 +178,9 @@ func TestCluster(t *testing.T) {
 
 	second := startCluster(t, o)
 	second.waitFor("Ctrl-C stops all")
+	if said := first.said(); !strings.Contains(said, "logs in "+filepath.Join(o.Folder, "logs")+"\n") || !strings.Contains(said, "--bootstrap "+o.Brokers[0].Kafka+"\n") {
+		t.Errorf("the addresses are wrong:\n%s", said)
+	}
 	if said := second.said(); !strings.Contains(said, "is set up already") {
 		t.Errorf("the second run set the cluster up again:\n%s", said)
 	}
