@@ -22,6 +22,7 @@ var floors = map[string]int{
 	"metadata":    2,
 	"partition":   3,
 	"coordinator": 3, "coordinator/group": 4,
+	"controller": 3,
 	"audit":      4,
 	"broker":     5,
 	"cmd/broker": 6,
