@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,17 +53,12 @@ func load(t *testing.T, name string, env []string) {
 	}
 }
 
+// TestKubernetes holds the environment of brokers and Job to the broker's settings; package check holds the manifests to
+// Kubernetes' types.
 func TestKubernetes(t *testing.T) {
-	const name = "kubernetes/broker.yaml"
-	docs := documents(t, name)
-	kinds := map[any]map[string]any{}
-	for _, d := range docs {
-		kinds[d["kind"]] = d
-	}
-	if len(docs) != 3 || kinds["Deployment"] == nil || kinds["Service"] == nil || kinds["Secret"] == nil {
-		t.Fatalf("%s holds %d documents: %v", name, len(docs), kinds)
-	}
-	var deployment struct {
+	type workload struct {
+		Kind string
+		Data map[string]string
 		Spec struct {
 			Template struct {
 				Spec struct {
@@ -73,21 +69,42 @@ func TestKubernetes(t *testing.T) {
 			}
 		}
 	}
-	text, err := yaml.Marshal(kinds["Deployment"])
+	var shared []string
+	kinds := map[string]workload{}
+	for _, name := range []string{"settings", "init", "broker"} {
+		for _, doc := range documents(t, "kubernetes/"+name+".yaml") {
+			var w workload
+			convert(t, doc, &w)
+			kinds[w.Kind] = w
+			for key, value := range w.Data {
+				shared = append(shared, key+"="+value)
+			}
+		}
+	}
+	for kind, least := range map[string]int{"Deployment": 5, "Job": 1} {
+		env := slices.Clone(shared)
+		for _, c := range kinds[kind].Spec.Template.Spec.Containers {
+			for _, e := range c.Env {
+				// What the kubelet fills in.
+				env = append(env, e.Name+"="+strings.ReplaceAll(e.Value, "$(POD_IP)", "10.0.0.1"))
+			}
+		}
+		if len(env) < least+len(shared) || len(shared) == 0 {
+			t.Fatalf("the %s sets only %v", kind, env)
+		}
+		load(t, kind, env)
+	}
+}
+
+func convert(t *testing.T, doc map[string]any, to any) {
+	t.Helper()
+	text, err := yaml.Marshal(doc)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := yaml.Unmarshal(text, &deployment); err != nil {
+	if err := yaml.Unmarshal(text, to); err != nil {
 		t.Fatal(err)
 	}
-	var env []string
-	for _, e := range deployment.Spec.Template.Spec.Containers[0].Env {
-		env = append(env, e.Name+"="+e.Value)
-	}
-	if len(env) < 5 {
-		t.Fatalf("%s sets only %v", name, env)
-	}
-	load(t, name, env)
 }
 
 func TestCompose(t *testing.T) {
@@ -97,23 +114,21 @@ func TestCompose(t *testing.T) {
 			Environment map[string]string
 		}
 	}
-	text, err := yaml.Marshal(documents(t, name)[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := yaml.Unmarshal(text, &compose); err != nil {
-		t.Fatal(err)
-	}
-	for _, service := range []string{"etcd", "minio", "broker", "connect"} {
-		if _, ok := compose.Services[service]; !ok {
+	convert(t, documents(t, name)[0], &compose)
+	for _, service := range []string{"net", "etcd", "minio", "bucket", "cluster-init", "broker-1", "broker-2", "broker-3", "connect"} {
+		s, ok := compose.Services[service]
+		if !ok {
 			t.Errorf("%s has no service %s", name, service)
 		}
+		if s.Environment["BROKER_CLUSTER"] == "" {
+			continue
+		}
+		var env []string
+		for key, value := range s.Environment {
+			env = append(env, key+"="+value)
+		}
+		load(t, name+" "+service, env)
 	}
-	var env []string
-	for key, value := range compose.Services["broker"].Environment {
-		env = append(env, key+"="+value)
-	}
-	load(t, name, env)
 
 	worker, err := os.ReadFile("compose/worker.properties")
 	if err != nil {

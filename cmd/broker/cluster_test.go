@@ -105,13 +105,17 @@ func runCluster(t *testing.T, args ...string) (address string) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
 	banner, exited := make(chan string, 1), make(chan int, 1)
 	var stderr bytes.Buffer
+	dir := t.TempDir()
 	go func() {
 		exited <- run(ctx, &environment{
-			args: args, stdout: writeFunc(func(p []byte) { banner <- string(p) }), stderr: &stderr, workDir: t.TempDir(), serve: broker.Run,
+			args: args, stdout: writeFunc(func(p []byte) { banner <- string(p) }), stderr: &stderr, workDir: dir, serve: broker.Run,
 		})
 	}()
 	t.Cleanup(func() {
 		stop()
+		if written, err := os.ReadDir(dir); len(written) > 0 || err != nil {
+			t.Errorf("a broker of a cluster writes no files, so its container's file system may be read-only: got %v, %v", written, err)
+		}
 		if code := <-exited; code != exitOK {
 			t.Errorf("the broker exited with %d: %s", code, stderr.String())
 		}
