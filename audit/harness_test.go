@@ -62,6 +62,16 @@ func (m *agreed) Partitions(context.Context) ([]metadata.PartitionState, error) 
 	return out, nil
 }
 
+// Move and States are of brokers that come and go, which no audit test has.
+func (m *agreed) Move(_ context.Context, _ wal.Life, moves []metadata.Move) []error {
+	return slices.Repeat([]error{metadata.ErrUnavailable}, len(moves))
+}
+
+func (m *agreed) States(ctx context.Context, ids []protocol.PartitionID) ([]metadata.PartitionState, error) {
+	all, err := m.Partitions(ctx)
+	return slices.DeleteFunc(all, func(st metadata.PartitionState) bool { return !slices.Contains(ids, st.ID) }), err
+}
+
 func (m *agreed) Partition(_ context.Context, id protocol.PartitionID) (metadata.PartitionState, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -295,6 +305,9 @@ func (n *node) takeOver(recoveries map[wal.Life]wal.Recovery, ids ...int32) {
 	}
 	claims, err := n.set.Open(n.t.Context(), states, recoveries)
 	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := n.set.Claimed(n.t.Context()); err != nil {
 		n.t.Fatal(err)
 	}
 	for _, c := range claims {

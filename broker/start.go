@@ -219,6 +219,9 @@ func (b *Broker) claimOnce(ctx context.Context) error {
 	if err := b.meta.Claim(ctx, b.life, claims); err != nil {
 		return fmt.Errorf("claim partitions: %w", err)
 	}
+	if err := b.logs.Claimed(ctx); err != nil {
+		return err
+	}
 	if damaged {
 		// What is left of these partitions stays where it lies, for a person to look at; the others are served.
 		b.log.Error("partitions are damaged and not served", slog.Any("error", err))

@@ -78,14 +78,22 @@ func (l *Log) Append(in AppendInput, done Done) {
 }
 
 func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, err error) {
-	b := in.Batch
-	id := b.ProducerID()
 	var now int64
-	if id >= 0 {
+	if in.Batch.ProducerID() >= 0 {
 		now = l.set.opts.Now().UnixMilli()
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.moving != nil && l.ended == nil {
+		l.moving.parked = append(l.moving.parked, parkedAppend{in, done})
+		return AppendResult{}, true, nil
+	}
+	return l.appendLocked(in, done, now)
+}
+
+func (l *Log) appendLocked(in AppendInput, done Done, now int64) (res AppendResult, wait bool, err error) {
+	b := in.Batch
+	id := b.ProducerID()
 	res = AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
 	if l.ended != nil {
 		return res, false, l.ended

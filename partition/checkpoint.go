@@ -232,7 +232,7 @@ func (s *Set) neededSlots(logs []*Log, upTo int64) int64 {
 		}
 	}
 	s.dirty.putBack(again)
-	return needed
+	return s.lent.needed(needed) // asked last: a log that leaves meanwhile is lent its slots before it forgets them
 }
 
 func (l *Log) setStuck(stuck bool) {
@@ -277,11 +277,11 @@ func acquire(ctx context.Context, token chan struct{}) error {
 
 func (s *Set) release() { <-s.ckpt }
 
-// live returns the logs that were not deleted: records of the others need no manifest, and metadata would refuse one.
+// live returns the logs that are not gone: records of the others need no manifest, and metadata would refuse one.
 func live(logs []*Log) []*Log {
 	var out []*Log
 	for _, l := range logs {
-		if !l.deleted() {
+		if gone, _ := l.left(); !gone {
 			out = append(out, l)
 		}
 	}

@@ -2,7 +2,6 @@ package partition
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -70,7 +69,7 @@ func (s *Set) commitPointers(ctx context.Context, snapshots []*snapshot) error {
 func (l *Log) expectHead(x *snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.ended, ErrUnknownPartition) {
+	if l.gone {
 		return // what it referred to was let go
 	}
 	l.heads = append(l.heads, x.head)

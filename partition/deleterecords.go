@@ -28,8 +28,8 @@ func (l *Log) DeleteRecords(ctx context.Context, offset int64) (logStart int64, 
 	if err := s.commitSnapshots(ctx, []*snapshot{l.snapshot(offset)}); err != nil {
 		return -1, l.storageError(err)
 	}
-	if l.deleted() {
-		return -1, ErrUnknownPartition
+	if gone, why := l.left(); gone {
+		return -1, why
 	}
 	return l.State().LogStart, nil
 }

@@ -163,8 +163,17 @@ func (w *world) reopen(recoveries map[wal.Life]wal.Recovery, change ...func(*Opt
 	if err != nil {
 		w.t.Fatalf("open: %v", err)
 	}
-	w.meta.claim(w.t, n.life, claims)
+	n.claim(claims)
 	return n
+}
+
+// claim makes the partitions of an Open this life's.
+func (n *node) claim(claims []metadata.Claim) {
+	n.t.Helper()
+	n.meta.claim(n.t, n.life, claims)
+	if err := n.set.Claimed(context.Background()); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 func (n *node) log(p int32) *Log {
@@ -232,6 +241,51 @@ func (m *fakeMeta) Partitions(context.Context) ([]metadata.PartitionState, error
 		out = append(out, *st)
 	}
 	return out, nil
+}
+
+func (m *fakeMeta) States(_ context.Context, ids []protocol.PartitionID) ([]metadata.PartitionState, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.partitions != nil {
+		return nil, m.partitions
+	}
+	var out []metadata.PartitionState
+	for _, id := range ids {
+		if st := m.states[id]; st != nil {
+			out = append(out, *st)
+		}
+	}
+	return out, nil
+}
+
+// Move is as etcd does it: each by itself, with lives and manifests compared. before and after are those of CommitManifests.
+func (m *fakeMeta) Move(_ context.Context, from wal.Life, moves []metadata.Move) []error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls++
+	out := make([]error, len(moves))
+	for i, x := range moves {
+		st := m.states[x.ID]
+		_, ended := m.ended[x.To]
+		_, sealed := m.ended[from]
+		switch {
+		case m.before != nil:
+			out[i] = m.before
+		case m.after != nil && i == m.apply:
+			out[i] = m.after
+		case st == nil:
+			out[i] = metadata.ErrUnknownTopic
+		case ended, sealed, st.Owner != from, x.LeaderEpoch != st.LeaderEpoch+1,
+			st.Manifest == nil && x.PrevVersion != 0, st.Manifest != nil && st.Manifest.Version != x.PrevVersion:
+			out[i] = metadata.ErrStale
+		default:
+			p := x.Manifest
+			st.Owner, st.LeaderEpoch, st.Start, st.History, st.Manifest = x.To, x.LeaderEpoch, x.Start, x.History, &p
+			st.Rev++
+			out[i] = m.after
+		}
+	}
+	return out
 }
 
 func (m *fakeMeta) Load(_ context.Context, life wal.Life) (wal.StreamState, error) {

@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/tidemill/tidemill/protocol"
@@ -17,7 +16,12 @@ type Log struct {
 	mu sync.Mutex
 	// ended is why appends fail: ErrUnknownPartition, ErrNotLeader or ErrCorrupt; nil on a live log.
 	ended error
-	epoch int32
+	// gone: the log left the Set, because its topic was deleted or another life owns it now. Its references were let go, and nothing of
+	// it may be read or written any more.
+	gone bool
+	// moving is not nil while the log is on its way to another owner.
+	moving *moving
+	epoch  int32
 	// dirty: the log is on the Set's list of logs whose manifest is behind.
 	dirty bool
 	// attempt is the last commit of the log's manifest while its outcome is unknown.
@@ -129,6 +133,7 @@ func (l *Log) commitLocked(c *wal.Chunk, seq int64, life uint32, work *commitWor
 	})
 	l.size += int64(c.Len)
 	l.hw = c.LastOffset + 1
+	l.moving.advance(l.hw == l.end)
 	work.outcomes, l.recent[len(l.recent)-1].Sum = l.popPendingLocked(work.outcomes)
 	for _, x := range l.watches {
 		if x.w.add(int64(c.Len)) {
@@ -151,6 +156,8 @@ func (l *Log) endLocked(err error, work *commitWork) {
 	for _, x := range l.watches {
 		work.wake = append(work.wake, x.w)
 	}
+	l.moving.advance(true)
+	l.refuseParkedLocked(work)
 }
 
 // failLocked answers the pending appends below an offset of a log that has ended. The log is done with the bytes of what was
@@ -177,11 +184,11 @@ func (l *Log) failLocked(below int64, work *commitWork) {
 // settledLocked reports whether the log has ended and owes no answer.
 func (l *Log) settledLocked() bool { return l.ended != nil && l.pendingHead == len(l.pending) }
 
-// deleted reports whether the log's topic is gone.
-func (l *Log) deleted() bool {
+// left reports whether the log is gone, and why.
+func (l *Log) left() (gone bool, why error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errors.Is(l.ended, ErrUnknownPartition)
+	return l.gone, l.ended
 }
 
 // commitWork is what a commit leaves to be done without locks.

@@ -14,6 +14,7 @@ type metrics struct {
 	checkpoints, checkpointErrors          prometheus.Counter
 	manifests, manifestBytes               prometheus.Counter
 	manifestCommits                        prometheus.Counter
+	moved, adopted                         prometheus.Counter
 	segments, segmentBytes, deleted        prometheus.Counter
 	merges, compactedBytes, cleanedBytes   prometheus.Counter
 	compactions, compactionErrors          prometheus.Counter
@@ -49,6 +50,8 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 		checkpointErrors: counter("checkpoint_errors_total", "Checkpoints that failed."),
 		manifests:        counter("manifests_total", "Manifests written."),
 		manifestBytes:    counter("manifest_bytes_total", "Bytes of manifest objects written."),
+		moved:            counter("moved_total", "Partitions given to other brokers, by metadata alone."),
+		adopted:          counter("adopted_total", "Partitions taken over from other brokers, by metadata alone."),
 		manifestCommits:  counter("manifest_commits_total", "Manifest heads written to etcd."),
 		segments:         counter("segments_total", "Segments written."),
 		segmentBytes:     counter("segment_bytes_total", "Bytes of segments written."),

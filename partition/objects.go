@@ -23,10 +23,12 @@ const (
 	wasteRatio = 4
 )
 
-// use is how an object is used. live is how much of it the logs refer to, size its length, 0 while that is not known.
+// use is how an object is used. live is how much of it the logs refer to, size its length, 0 while that is not known. lent: partitions
+// that went to other owners may refer to it too.
 type use struct {
 	refs       int
 	live, size int64
+	lent       bool
 }
 
 // doomed are objects that nobody refers to since a moment: one, or slots of this life up to another.
@@ -71,18 +73,45 @@ func (t *objectTable) retain(r reference) {
 	t.uses[r.objectID] = u
 }
 
-// release drops references. Objects of this life that were the last ones' are doomed; others are left to a sweep.
-func (t *objectTable) release(refs []reference, now time.Time) {
+// retainShared adds the references of a log that came from another owner: objects of this life among them were lent before, and may
+// be to others still.
+func (t *objectTable) retainShared(refs []reference) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for _, r := range refs {
 		u := t.uses[r.objectID]
+		u.refs++
+		u.live += r.bytes
+		u.lent = u.lent || r.life == t.own
+		t.uses[r.objectID] = u
+	}
+}
+
+// release drops references. Objects of this life that were the last ones' are doomed; others, and what partitions of other owners may
+// refer to, are left to a sweep.
+func (t *objectTable) release(refs []reference, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.releaseLocked(refs, false, now)
+}
+
+// lend drops the references of a partition that another life owns now, which refers to the objects instead.
+func (t *objectTable) lend(refs []reference, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.releaseLocked(refs, true, now)
+}
+
+func (t *objectTable) releaseLocked(refs []reference, lent bool, now time.Time) {
+	for _, r := range refs {
+		u := t.uses[r.objectID]
 		u.refs--
 		u.live -= r.bytes
+		u.lent = u.lent || lent
 		t.uses[r.objectID] = u
 		switch {
 		case u.refs > 0:
-		case r.life == t.own:
+		case r.life == t.own && !u.lent:
 			t.doomLocked(r.objectID, now)
 		default:
 			delete(t.uses, r.objectID)

@@ -34,11 +34,11 @@ type opening struct {
 // Open builds the logs of partitions that this life takes over: from their manifests, and from what recoveries say of the owners'
 // untrimmed slots. An owner without recovery has closed itself with everything in manifests (W8). It returns the claims that make the
 // partitions ours; their manifests include the recovered tails, so nothing depends on the old lives' logs any more once they are
-// accepted. Until then no append may be admitted.
+// accepted: then Claimed puts the logs into the set. Until then no append is admitted.
 //
 // A damaged partition is left out: the error wraps ErrCorrupt and the claims for the others are good. Any other error leaves the set
-// as it was, and Open may be called again, as it may for what a failed claim has left over, with all partitions whose
-// owner's log has ended or that are ours: those are skipped, and others that an earlier call added are dropped.
+// as it was, and Open may be called again, as it may for what a failed claim has left over, with the states of all that
+// Unclaimed returns among others: those that are ours by now are put into the set, the others are opened anew or dropped.
 func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recoveries map[wal.Life]wal.Recovery) ([]metadata.Claim, error) {
 	if err := s.acquire(ctx); err != nil {
 		return nil, err
@@ -75,7 +75,7 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 	return claims, errors.Join(damaged...)
 }
 
-// claim raises leader epochs, writes the manifests of logs that grew and puts all logs into the set.
+// claim raises leader epochs and writes the manifests of logs that grew.
 func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.PartitionState) ([]metadata.Claim, error) {
 	var snapshots []*snapshot
 	for _, o := range all {
@@ -105,9 +105,6 @@ func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.Parti
 		pointers[x.log] = &x.pointer
 	}
 	claims := make([]metadata.Claim, 0, len(all))
-	var dirty []*Log
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, o := range all {
 		l := o.log
 		c := metadata.Claim{
@@ -120,22 +117,43 @@ func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.Parti
 		claims = append(claims, c)
 		l.heads = slices.Concat(heads[l.id], l.heads) // references that dropUnclaimed left to it
 		delete(heads, l.id)
-		s.logs[l.id] = l
 		s.unclaimed = append(s.unclaimed, l)
-		if len(l.recent) > 0 { // what lies in another life's slots is to be rewritten, though nothing is appended
-			l.dirty = true
-			dirty = append(dirty, l)
-		}
 	}
-	s.dirty.add(dirty, nil)
 	for _, left := range heads {
 		s.unsettled = append(s.unsettled, left...)
 	}
 	return claims, nil
 }
 
-// dropUnclaimed looks at the logs that an Open before added. Those that metadata says are ours stay; of the others a claim failed, so
-// that they may be somebody else's: they end. A claim of unknown outcome may be applied yet, so what it would make a partition's
+// Claimed puts the logs of the last Open into the set: metadata has accepted their claims.
+func (s *Set) Claimed(ctx context.Context) error {
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	for _, l := range s.unclaimed {
+		s.install(l)
+		s.metrics.adopted.Inc()
+	}
+	s.unclaimed = nil
+	return nil
+}
+
+// Unclaimed returns the partitions that Open opened and Claimed was not called for.
+func (s *Set) Unclaimed(ctx context.Context) ([]protocol.PartitionID, error) {
+	if err := s.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	var ids []protocol.PartitionID
+	for _, l := range s.unclaimed {
+		ids = append(ids, l.id)
+	}
+	return ids, nil
+}
+
+// dropUnclaimed looks at the logs that an Open before made. Those that metadata says are ours go into the set; of the others a claim
+// failed, so that they may be somebody else's: they end. A claim of unknown outcome may be applied yet, so what it would make a partition's
 // manifest is not let go: those references are returned, for the log that follows.
 func (s *Set) dropUnclaimed(states []metadata.PartitionState) map[protocol.PartitionID][]reference {
 	ours := map[protocol.PartitionID]bool{}
@@ -143,36 +161,24 @@ func (s *Set) dropUnclaimed(states []metadata.PartitionState) map[protocol.Parti
 		ours[st.ID] = st.Owner == s.opts.Life
 	}
 	heads := map[protocol.PartitionID][]reference{}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, l := range s.unclaimed {
-		if ours[l.id] || s.logs[l.id] != l {
+		if ours[l.id] {
+			s.install(l)
 			continue
 		}
 		l.mu.Lock()
-		l.ended = ErrUnknownPartition
+		l.ended, l.gone = ErrUnknownPartition, true
 		heads[l.id] = l.heads
 		l.heads = nil
 		l.letGoLocked()
 		l.mu.Unlock()
-		delete(s.logs, l.id)
 	}
 	s.unclaimed = nil
 	return heads
 }
 
 // refer counts the references of a log that was opened.
-func (l *Log) refer() {
-	for i := range l.parts {
-		l.set.objects.retain(l.parts[i].reference())
-	}
-	for i := range l.recent {
-		l.set.objects.retain(l.recent[i].reference())
-	}
-	for _, head := range l.heads {
-		l.set.objects.retain(head)
-	}
-}
+func (l *Log) refer() { l.set.objects.retainShared(l.referencesLocked()) }
 
 // loadManifests builds each partition's log from its manifest, reading neighbours in an object together.
 func (s *Set) loadManifests(ctx context.Context, all []*opening) error {

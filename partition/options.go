@@ -27,6 +27,9 @@ type ManifestStore interface {
 	// Load and Trim are those of wal.Registry.
 	Load(ctx context.Context, life wal.Life) (wal.StreamState, error)
 	Trim(ctx context.Context, life wal.Life, rev, t int64) error
+	// Move gives partitions to other lives, see HandOver. States reads some partitions.
+	Move(ctx context.Context, from wal.Life, moves []metadata.Move) []error
+	States(ctx context.Context, ids []protocol.PartitionID) ([]metadata.PartitionState, error)
 }
 
 var (

@@ -72,7 +72,7 @@ func TestSecondOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.meta.claim(t, b.life, claims)
+	b.claim(claims)
 	for i := range 3 {
 		b.log(0).try(plain(1, 0))
 		b.commit()
@@ -138,7 +138,7 @@ func TestClaimLostToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.meta.claim(t, c.life, claims)
+	c.claim(claims)
 	// b's claim is stale; it lists again and finds only partition 0 with a sealed owner
 	states, _ = w.meta.Partitions(ctx)
 	zero := slices.DeleteFunc(slices.Clone(states), func(s metadata.PartitionState) bool { return s.ID != pid(0) })
@@ -146,7 +146,7 @@ func TestClaimLostToAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.meta.claim(t, b.life, claims)
+	b.claim(claims)
 	if l, ok := b.set.Get(pid(1)); ok {
 		o := l.try(plain(1, 0))
 		b.commit()
@@ -243,7 +243,7 @@ func TestObjectsSharedByTwoOwners(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.meta.claim(t, n.life, claims)
+		n.claim(claims)
 		return n
 	}
 	x, y := take(0), take(1)
@@ -356,7 +356,7 @@ func TestOpenFailsBetween(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.store.SetRules()
-	w.meta.claim(t, b.life, first)
+	b.claim(first)
 	states, _ = w.meta.Partitions(ctx)
 	if _, err := b.set.Open(ctx, states, nil); err != nil {
 		t.Fatal(err)

@@ -108,7 +108,7 @@ type oldData struct {
 func (l *Log) plan(in ReadInput, stored bool, buf []Extent) ([]Extent, oldData, ReadResult, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.ended, ErrUnknownPartition) {
+	if l.gone {
 		return nil, oldData{}, ReadResult{}, l.ended
 	}
 	res := ReadResult{State: l.stateLocked()}

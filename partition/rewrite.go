@@ -108,8 +108,8 @@ func (l *Log) extend(parts []Part, extents []Extent) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	first := l.recent[min(l.unwrittenLocked(), len(l.recent)):]
-	if errors.Is(l.ended, ErrUnknownPartition) || len(first) == 0 || first[0].Base != parts[0].Base {
-		return nil // deleted, or all of it, meanwhile
+	if l.gone || len(first) == 0 || first[0].Base != parts[0].Base {
+		return nil // gone, or all of it, meanwhile
 	}
 	l.replacePartsLocked(slices.Concat(l.parts, parts))
 	l.trimRecentLocked()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -38,8 +37,11 @@ type Set struct {
 	leaving map[protocol.PartitionID]*Log
 	fenced  error
 
-	// unclaimed are logs that Open added, until the next Open: their claims may have failed. unsettled are manifest objects that such a
-	// claim may yet make a partition's. Both are guarded by ckpt.
+	// lent are the slots of this life that partitions of other owners need.
+	lent lentSlots
+
+	// unclaimed are the logs of the last Open, until Claimed says that they are ours. unsettled are manifest objects that a claim of
+	// unknown outcome may yet make a partition's. Both are guarded by ckpt.
 	unclaimed []*Log
 	unsettled []reference
 
@@ -132,7 +134,7 @@ func (s *Set) Delete(id protocol.PartitionID) {
 	var work commitWork
 	l.mu.Lock()
 	l.endLocked(ErrUnknownPartition, &work)
-	l.ended = ErrUnknownPartition
+	l.ended, l.gone = ErrUnknownPartition, true
 	l.letGoLocked()
 	settled := l.settledLocked()
 	l.mu.Unlock()
@@ -144,15 +146,7 @@ func (s *Set) Delete(id protocol.PartitionID) {
 
 // letGoLocked drops every reference of a log that is gone; nothing of it may be read any more.
 func (l *Log) letGoLocked() {
-	gone := slices.Concat(l.retired, l.heads)
-	for i := range l.parts {
-		gone = append(gone, l.parts[i].reference())
-	}
-	for i := range l.recent {
-		if l.recent[i].Life != l.set.life {
-			gone = append(gone, l.recent[i].reference())
-		}
-	}
+	gone := l.referencesLocked()
 	l.parts, l.recent, l.retired, l.heads, l.size = nil, nil, nil, nil, 0
 	l.set.objects.release(gone, l.set.opts.Now())
 }

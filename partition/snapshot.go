@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -34,12 +33,12 @@ type snapshot struct {
 	head    reference
 }
 
-// snapshot takes the log's committed state, nil if it was deleted. A logStart above the present one is that of the manifest (M7).
+// snapshot takes the log's committed state, nil if it is gone. A logStart above the present one is that of the manifest (M7).
 func (l *Log) snapshot(logStart int64) *snapshot {
 	coordinator := l.coordinatorNow()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.ended, ErrUnknownPartition) {
+	if l.gone {
 		return nil
 	}
 	l.expireLocked(l.set.opts.Now().UnixMilli())
@@ -83,7 +82,7 @@ func (l *Log) releaseLocked() {
 func (l *Log) adopt(s *snapshot) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.ended, ErrUnknownPartition) {
+	if l.gone {
 		return // it refers to nothing any more
 	}
 	l.manifestVersion, l.attempt = s.version, nil
@@ -184,7 +183,7 @@ func (o *manifestObject) add(s *snapshot) error {
 	local := localLives{table: o.lives}
 	m := &Manifest{
 		Partition: s.log.id, Version: s.version, LogStart: s.logStart, EndOffset: s.end, CompactedTo: min(s.compactedTo, s.end),
-		Producers: s.producers, Parts: slices.Clone(s.parts), Extents: s.extents, Rolls: s.rolls, Aborted: s.aborted,
+		Producers: s.producers, Parts: slices.Clone(s.parts), Extents: slices.Clone(s.extents), Rolls: s.rolls, Aborted: s.aborted,
 		Epochs: slices.Clone(s.epochs), CoordinatorOffset: -1,
 	}
 	for i := range m.Epochs {

@@ -87,7 +87,7 @@ func (g *sweeper) judge() (found int, err error) {
 	for _, st := range states {
 		owners[st.Owner] = true
 	}
-	// When a manifest of others cannot be read, what it refers to is not known: all that others wrote stays.
+	// When a manifest of others cannot be read, what it refers to is not known, be it of this life or of others: all stays.
 	foreign, unread := s.foreignObjects(g.ctx, states)
 	for life, st := range g.lives {
 		if st.Phase == wal.PhaseSealed && !owners[life] && st.Trim < st.N {
@@ -100,7 +100,7 @@ func (g *sweeper) judge() (found int, err error) {
 	}
 	for _, id := range g.unknown {
 		life := s.lives.life(id.life)
-		if foreign[id] || life != s.opts.Life && (unread != nil || !garbage(id, g.lives[life], owners[life])) {
+		if foreign[id] || unread != nil || life != s.opts.Life && !garbage(id, g.lives[life], owners[life]) {
 			continue
 		}
 		if s.objects.doomUnknown(id, s.opts.Now()) {

@@ -97,7 +97,7 @@ func TestSweepLeavesPartitionsOfOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.meta.claim(t, b.life, claims)
+	b.claim(claims)
 	elsewhere := wal.Life{Broker: 70, Epoch: 1}
 	w.meta.states[pid(1)].Owner = elsewhere // moved, without a manifest of its own yet
 	if err := b.set.Sweep(context.Background()); err != nil {

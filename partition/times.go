@@ -19,7 +19,7 @@ type view struct {
 func (l *Log) view() (view, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.ended, ErrUnknownPartition) {
+	if l.gone {
 		return view{}, l.ended
 	}
 	// recent is only appended to in place, so its present elements may be read without the lock.

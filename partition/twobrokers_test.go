@@ -35,6 +35,25 @@ func (m *flakyMeta) CommitManifests(ctx context.Context, life wal.Life, u []meta
 	return m.fakeMeta.CommitManifests(ctx, life, u)
 }
 
+// Move is flaky once; then it tells what holds.
+func (m *flakyMeta) Move(ctx context.Context, from wal.Life, moves []metadata.Move) []error {
+	mode := m.mode
+	if mode == 4 {
+		return slices.Repeat([]error{metadata.ErrUnavailable}, len(moves))
+	}
+	m.mode = 0
+	switch mode {
+	case 2:
+		m.fakeMeta.Move(ctx, from, moves)
+	case 3:
+		m.fakeMeta.Move(ctx, from, moves[:len(moves)/2])
+	}
+	if mode != 0 {
+		return slices.Repeat([]error{metadata.ErrUnknownOutcome}, len(moves))
+	}
+	return m.fakeMeta.Move(ctx, from, moves)
+}
+
 func (m *flakyMeta) Partitions(ctx context.Context) ([]metadata.PartitionState, error) {
 	if m.mode == 4 {
 		return nil, errMeta
@@ -57,6 +76,8 @@ type twoBrokers struct {
 	want   map[int32]int64 // end offsets
 	policy *Policy
 	next   int32
+	// given are the lives that partitions were moved to, and that may not have adopted them yet.
+	given map[int32]wal.Life
 }
 
 func (b *twoBrokers) begin(k int) {
@@ -83,7 +104,11 @@ func (b *twoBrokers) take(t *rapid.T, k, most int) {
 	}
 	n := min(most, len(claims))
 	b.w.meta.claim(b.w.t, b.nodes[k].life, claims[:n])
-	if n < len(claims) { // the others failed; tried again later
+	if n == len(claims) {
+		if err := b.nodes[k].set.Claimed(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	} else { // the others failed; tried again later
 		states, _ = b.w.meta.Partitions(context.Background())
 		mine = slices.DeleteFunc(states, func(s metadata.PartitionState) bool { return s.Owner != b.nodes[k].life })
 		if _, err := b.nodes[k].set.Open(context.Background(), mine, nil); err != nil {
@@ -132,6 +157,9 @@ func (b *twoBrokers) check(t *rapid.T, what string) {
 		for k := range b.nodes {
 			if s.Owner == b.nodes[k].life {
 				if l, ok := b.nodes[k].set.Get(s.ID); !ok {
+					if b.given[s.ID.Partition] == s.Owner {
+						continue // nobody has looked yet
+					}
 					t.Fatalf("after %s: %v is not open", what, s.ID)
 				} else if got := l.State().HighWatermark; got != b.want[s.ID.Partition] {
 					t.Fatalf("after %s: %v ends at %d, want %d", what, s.ID, got, b.want[s.ID.Partition])
@@ -158,11 +186,11 @@ func TestTwoBrokers(t *testing.T) {
 		if rapid.Bool().Draw(rt, "compact") {
 			p.Compact, p.MinCleanableRatio = true, 0.01
 		}
-		b := &twoBrokers{w: newWorld(t), sealed: map[wal.Life]wal.Recovery{}, want: map[int32]int64{}, policy: &p}
+		b := &twoBrokers{w: newWorld(t), sealed: map[wal.Life]wal.Recovery{}, want: map[int32]int64{}, given: map[int32]wal.Life{}, policy: &p}
 		b.begin(0)
 		b.begin(1)
 		for range rapid.IntRange(20, 150).Draw(rt, "steps") {
-			k, op := rapid.IntRange(0, 1).Draw(rt, "broker"), rapid.IntRange(0, 15).Draw(rt, "op")
+			k, op := rapid.IntRange(0, 1).Draw(rt, "broker"), rapid.IntRange(0, 18).Draw(rt, "op")
 			b.step(rt, k, op)
 			b.w.now = b.w.now.Add(time.Second)
 			b.check(rt, fmt.Sprintf("op %d of broker %d", op, k))
@@ -215,6 +243,60 @@ func (b *twoBrokers) step(t *rapid.T, k, op int) {
 		_ = n.set.Merge(ctx)
 		_ = n.set.Sweep(ctx)
 		b.w.store.SetRules()
+	case 16:
+		b.handOver(t, k)
+	case 17:
+		b.adopt(t, k)
+	case 18:
+		_ = n.set.takeBack(ctx)
+	}
+}
+
+// handOver gives some partitions of broker k to the other one, which may look at once or later.
+func (b *twoBrokers) handOver(t *rapid.T, k int) {
+	n, other := b.nodes[k], b.nodes[1-k]
+	var transfers []Transfer
+	for q := range b.next {
+		if _, ok := n.set.Get(pid(q)); ok && rapid.Bool().Draw(t, "move") {
+			transfers = append(transfers, Transfer{pid(q), other.life})
+		}
+	}
+	moved, err := n.set.HandOver(context.Background(), transfers)
+	if err != nil && !errors.Is(err, errMeta) && !errors.Is(err, metadata.ErrStale) && !errors.Is(err, metadata.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	for _, id := range moved {
+		b.given[id.Partition] = other.life
+		if st := b.w.meta.states[id]; st.Owner != other.life {
+			t.Fatalf("%v was moved to %v, and %v owns it", id, other.life, st.Owner)
+		}
+	}
+	for _, x := range transfers {
+		if !slices.Contains(moved, x.ID) && b.w.meta.states[x.ID].Owner != n.life {
+			t.Fatalf("%v stays, but %v owns it: %v", x.ID, b.w.meta.states[x.ID].Owner, err)
+		}
+	}
+	if rapid.Bool().Draw(t, "at once") {
+		b.adopt(t, 1-k)
+	}
+}
+
+// adopt lets broker k open what it was given.
+func (b *twoBrokers) adopt(t *rapid.T, k int) {
+	var states []metadata.PartitionState
+	for q, life := range b.given {
+		if life == b.nodes[k].life {
+			states = append(states, *b.w.meta.states[pid(q)])
+		}
+	}
+	adopted, err := b.nodes[k].set.Adopt(context.Background(), states)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range adopted {
+		delete(b.given, id.Partition)
+		l, _ := b.nodes[k].set.Get(id)
+		l.SetPolicy(b.policy)
 	}
 }
 

@@ -58,12 +58,16 @@ const sweepSoon = 10 * time.Minute
 // been rewritten.
 func (s *Set) keepTidy(ctx context.Context) error {
 	soon := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
-	late := soon
+	late, lent := soon, soon
 	for {
 		if err := pause(ctx, tidyEvery); err != nil {
 			return err
 		}
 		s.report(ctx, "merging segments", s.Merge(ctx))
+		if now := s.opts.Now(); !now.Before(lent) { // the new owners rewrite them at their next checkpoints
+			lent = now.Add(s.opts.CheckpointInterval)
+			s.report(ctx, "slots of partitions that moved", s.takeBack(ctx))
+		}
 		s.report(ctx, "deletion", s.deleteDue(ctx))
 		now := s.opts.Now()
 		if !now.Before(late) || !now.Before(soon) && s.objects.takeAstray() {

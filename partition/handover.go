@@ -1,0 +1,301 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// A Transfer sends a partition to another life.
+type Transfer struct {
+	ID protocol.PartitionID
+	To wal.Life
+}
+
+// moving is a log's way to another owner: appends wait meanwhile.
+type moving struct {
+	parked []parkedAppend
+	// drained is closed once all that was admitted is committed, or the log has ended. done says that it is.
+	drained chan struct{}
+	done    bool
+}
+
+type parkedAppend struct {
+	in   AppendInput
+	done Done
+}
+
+// advance notes whether everything admitted is committed. m may be nil.
+func (m *moving) advance(drained bool) {
+	if m != nil && drained && !m.done {
+		m.done = true
+		close(m.drained)
+	}
+}
+
+// settlePause is the time between questions about a move of unknown outcome.
+const settlePause = 200 * time.Millisecond
+
+// HandOver gives partitions to other lives (O2a): no append is admitted any more, what was admitted is committed, and a transaction
+// names the new owner, who finds everything in the manifest that goes with it. Appends that come meanwhile wait: they get ErrNotLeader
+// once the partition is the other's, and go on here if it stays. It returns those that are not ours any more; an error says why others
+// stay. Slots and segments stay where they are, for the new owner to read; nothing is copied.
+func (s *Set) HandOver(ctx context.Context, transfers []Transfer) (moved []protocol.PartitionID, err error) {
+	targets := make(map[*Log]wal.Life, len(transfers))
+	logs := make([]*Log, 0, len(transfers))
+	for _, t := range transfers {
+		if l, ok := s.Get(t.ID); ok && t.To != s.opts.Life && l.beginMoving() {
+			logs, targets[l] = append(logs, l), t.To
+		}
+	}
+	defer func() {
+		for _, l := range logs {
+			l.endMoving()
+		}
+	}()
+	for _, l := range logs {
+		if err := l.drain(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
+	ours, err := s.settle(ctx, logs)
+	if err != nil {
+		return nil, err
+	}
+	var snapshots []*snapshot
+	for _, l := range ours {
+		if x := l.snapshot(0); x != nil {
+			snapshots = append(snapshots, x)
+		}
+	}
+	objects, err := s.writeManifests(ctx, snapshots)
+	defer func() {
+		for _, o := range objects {
+			s.objects.abandon(o.id(), s.opts.Now())
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
+	return s.moveAll(ctx, snapshots, targets)
+}
+
+// moveAll lets metadata name the new owners. The caller holds Set.ckpt.
+func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*Log]wal.Life) (moved []protocol.PartitionID, err error) {
+	moves := make([]metadata.Move, 0, len(snapshots))
+	for _, x := range snapshots {
+		x.log.expectHead(x)
+		to := targets[x.log]
+		m := metadata.Move{ID: x.log.id, To: to, LeaderEpoch: x.log.epoch + 1, Start: x.end, Manifest: x.pointer, PrevVersion: x.prevVersion}
+		for _, e := range mergeEpochs(x.epochs, []Epoch{{Epoch: m.LeaderEpoch, Life: s.lives.id(to), Start: x.end}}) {
+			m.History = append(m.History, metadata.EpochStart{Epoch: e.Epoch, Start: e.Start, Life: s.lives.life(e.Life)})
+		}
+		moves = append(moves, m)
+	}
+	var failed []error
+	for i, outcome := range s.opts.Manifests.Move(ctx, s.opts.Life, moves) {
+		x := snapshots[i]
+		if errors.Is(outcome, metadata.ErrUnknownOutcome) {
+			outcome = s.settleMove(ctx, &moves[i])
+		}
+		switch {
+		case outcome == nil:
+			s.depart(x)
+			moved = append(moved, x.log.id)
+		case errors.Is(outcome, metadata.ErrUnknownOutcome):
+			// Neither owner nor not, until this life ends.
+			x.log.stop(fmt.Errorf("%w: %w", ErrNotLeader, outcome))
+			failed = append(failed, outcome)
+		default:
+			failed = append(failed, outcome)
+		}
+	}
+	if len(failed) > 0 {
+		return moved, fmt.Errorf("hand over %d of %d partitions: %w", len(failed), len(moves), failed[0])
+	}
+	return moved, nil
+}
+
+// settleMove finds out about a move: it is made again until it has succeeded, or failed for a reason that an earlier attempt had met too.
+func (s *Set) settleMove(ctx context.Context, m *metadata.Move) (outcome error) {
+	for {
+		states, err := s.opts.Manifests.States(ctx, []protocol.PartitionID{m.ID})
+		if err == nil && (len(states) == 0 || states[0].Owner != s.opts.Life) {
+			return nil // moved, and perhaps further; or deleted
+		}
+		if err == nil {
+			// An attempt that is under way compares what this one compares: once one is refused, both are.
+			outcome = s.opts.Manifests.Move(ctx, s.opts.Life, []metadata.Move{*m})[0]
+			if !errors.Is(outcome, metadata.ErrUnavailable) && !errors.Is(outcome, metadata.ErrUnknownOutcome) {
+				return outcome
+			}
+		}
+		if err := pause(ctx, settlePause); err != nil {
+			return fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, err)
+		}
+	}
+}
+
+// beginMoving lets appends wait from now on. It reports false when the log has ended or is moving already.
+func (l *Log) beginMoving() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended != nil || l.moving != nil {
+		return false
+	}
+	l.moving = &moving{drained: make(chan struct{})}
+	l.moving.advance(l.hw == l.end)
+	return true
+}
+
+// drain waits until everything admitted is committed.
+func (l *Log) drain(ctx context.Context) error {
+	l.mu.Lock()
+	m := l.moving
+	l.mu.Unlock()
+	if m == nil {
+		return nil
+	}
+	select {
+	case <-m.drained:
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.ended
+	case <-ctx.Done():
+		return fmt.Errorf("hand over %v: wait for its appends to be durable: %w", l.id, ctx.Err())
+	}
+}
+
+// endMoving admits the appends that have waited, in their order, unless the log has ended.
+func (l *Log) endMoving() {
+	var work commitWork
+	l.mu.Lock()
+	m := l.moving
+	l.moving = nil
+	if m != nil {
+		now := l.set.opts.Now().UnixMilli()
+		for _, p := range m.parked {
+			if res, wait, err := l.appendLocked(p.in, p.done, now); !wait {
+				work.outcomes = append(work.outcomes, outcome{done: p.done, res: res, err: err})
+			}
+		}
+	}
+	l.mu.Unlock()
+	work.finish()
+}
+
+// refuseParkedLocked answers the appends that wait for the end of a move, now that the log has ended.
+func (l *Log) refuseParkedLocked(work *commitWork) {
+	if l.moving == nil {
+		return
+	}
+	res := AppendResult{BaseOffset: -1, LogAppendTime: -1, LogStart: l.logStart}
+	for _, p := range l.moving.parked {
+		work.outcomes = append(work.outcomes, outcome{done: p.done, res: res, err: l.ended})
+	}
+	l.moving.parked = nil
+}
+
+// stop ends the log; what it holds stays.
+func (l *Log) stop(err error) {
+	var work commitWork
+	l.mu.Lock()
+	l.endLocked(err, &work)
+	l.mu.Unlock()
+	work.finish()
+}
+
+// depart lets go of a log whose partition another life owns.
+func (s *Set) depart(x *snapshot) {
+	l := x.log
+	for _, e := range x.extents {
+		if e.Life == s.life {
+			s.lent.add(l.id, e.Seq) // before the log forgets it: see neededSlots
+			break
+		}
+	}
+	s.mu.Lock()
+	if s.logs[l.id] == l {
+		delete(s.logs, l.id)
+	}
+	s.mu.Unlock()
+	var work commitWork
+	l.mu.Lock()
+	l.endLocked(fmt.Errorf("%w: the partition has moved", ErrNotLeader), &work)
+	if !l.gone {
+		l.gone = true
+		refs := l.referencesLocked()
+		l.parts, l.recent, l.retired, l.heads, l.size = nil, nil, nil, nil, 0
+		s.objects.lend(refs, s.opts.Now())
+	}
+	l.mu.Unlock()
+	work.finish()
+	s.metrics.moved.Inc()
+}
+
+// Adopt opens the logs of partitions that their owners have given to this life (O2a), from the manifests that came with them. Those that
+// are open already, and those of other owners, are left out. A damaged partition stays closed: the error wraps ErrCorrupt.
+func (s *Set) Adopt(ctx context.Context, states []metadata.PartitionState) (adopted []protocol.PartitionID, err error) {
+	var all []*opening
+	for _, st := range states {
+		if _, open := s.Get(st.ID); !open && st.Owner == s.opts.Life {
+			all = append(all, &opening{state: st})
+		}
+	}
+	if err := s.loadManifests(ctx, all); err != nil {
+		return nil, fmt.Errorf("load manifests: %w", err)
+	}
+	var damaged []error
+	for _, o := range all {
+		l := o.log
+		if o.err == nil && l.hw != o.state.Start {
+			o.err = corruptf("epoch %d begins at %d, but the log ends at %d", o.state.LeaderEpoch, o.state.Start, l.hw)
+		}
+		if o.err != nil {
+			damaged = append(damaged, fmt.Errorf("adopt %v: %w", o.state.ID, o.err))
+			continue
+		}
+		l.epoch, l.end = o.state.LeaderEpoch, l.hw
+		l.refer()
+		s.install(l)
+		s.metrics.adopted.Inc()
+		adopted = append(adopted, l.id)
+	}
+	return adopted, errors.Join(damaged...)
+}
+
+// install puts a log into the set.
+func (s *Set) install(l *Log) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logs[l.id] = l
+	l.ended = s.fenced
+	if len(l.recent) > 0 { // what lies in another life's slots is to be rewritten, though nothing is appended
+		l.dirty = true
+		s.dirty.add([]*Log{l}, nil)
+	}
+}
+
+// referencesLocked returns what the log has counted in the table of objects.
+func (l *Log) referencesLocked() []reference {
+	all := slices.Concat(l.retired, l.heads)
+	for i := range l.parts {
+		all = append(all, l.parts[i].reference())
+	}
+	for i := range l.recent {
+		if l.recent[i].Life != l.set.life {
+			all = append(all, l.recent[i].reference())
+		}
+	}
+	return all
+}
