@@ -23,7 +23,7 @@ type Process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // valid once done is closed
-	peak int64 // RSS in bytes; valid once done is closed
+	peak int64 // RSS in bytes, when it was told to end
 }
 
 // start runs argv with its output in a file of dir.
@@ -44,9 +44,6 @@ func start(dir, name string, env, argv []string) (*Process, error) {
 	p := &Process{Name: name, log: log, cmd: cmd, done: make(chan struct{})}
 	go func() {
 		p.err = cmd.Wait()
-		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
-			p.peak = usage.Maxrss << 10
-		}
 		out.Close()
 		close(p.done)
 	}()
@@ -64,6 +61,7 @@ func (p *Process) Stop() {
 	if p == nil {
 		return
 	}
+	p.notePeak()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	select {
 	case <-p.done:
@@ -75,8 +73,16 @@ func (p *Process) Stop() {
 
 // Kill ends the process as a crash does.
 func (p *Process) Kill() {
+	p.notePeak()
 	_ = p.cmd.Process.Kill() // it may have ended
 	<-p.done
+}
+
+// notePeak keeps the peak of the memory. What the kernel tells of an ended child counts the parent's memory at the fork.
+func (p *Process) notePeak() {
+	if usage, err := p.Usage(); err == nil {
+		p.peak = max(p.peak, usage.PeakRSS)
+	}
 }
 
 // until polls ready until it succeeds, the process ends or the time is over.
