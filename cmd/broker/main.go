@@ -52,6 +52,7 @@ var verbs = []verb{
 	{"topic", "create, list, describe or delete topics", topic},
 	{"produce", "write lines of standard input to a topic", produce},
 	{"consume", "print the records of a topic", consume},
+	{"verify", "put a cluster under load and judge every answer", verifyVerb},
 	{"fsck", "check everything in the bucket against the cluster's metadata, read-only", fsck},
 	{"inspect", "print a stored slot, segment, manifest, topic or offset", inspect},
 	{"cluster", "set up a cluster: what its brokers have in common", clusterVerb},

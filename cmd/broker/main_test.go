@@ -40,7 +40,7 @@ func TestMistakesOfUsage(t *testing.T) {
 		want string
 	}{
 		{"verb", []string{"topc"}, `unknown verb "topc"; did you mean "topic"?`},
-		{"unlike any verb", []string{"xyzzyx"}, `unknown verb "xyzzyx"; there are serve, topic, produce, consume, fsck, inspect, cluster, config, version`},
+		{"unlike any verb", []string{"xyzzyx"}, `unknown verb "xyzzyx"; there are serve, topic, produce, consume, verify, fsck, inspect, cluster, config, version`},
 		{"broker flag", []string{"--lisen", "x"}, "unknown flag --lisen; did you mean --listen?"},
 		{"flag without value", []string{"serve", "--listen"}, "flag --listen needs a value"},
 		{"client flag", []string{"topic", "create", "--topc", "x"}, `unknown flag of broker topic create "topc"; did you mean "topic"?`},
