@@ -165,17 +165,20 @@ func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *km
 		input.Block = p.c.request.Block()
 	}
 	l.Append(input,
-		func(r partition.AppendResult, err error) { p.appended(out, r, err) })
+		func(r partition.AppendResult, err error) { p.appended(t, out, r, err) })
 	return nil
 }
 
 // appended takes the outcome of one append. It is called from the write-ahead log's goroutine.
-func (p *produceCall) appended(out *kmsg.ProduceResponseTopicPartition, r partition.AppendResult, err error) {
+func (p *produceCall) appended(t *metadata.Topic, out *kmsg.ProduceResponseTopicPartition, r partition.AppendResult, err error) {
 	p.mu.Lock()
 	if !p.mu.answered {
 		out.ErrorCode = int16(codeOf(err))
 		out.BaseOffset, out.LogAppendTime, out.LogStartOffset = r.BaseOffset, r.LogAppendTime, r.LogStart
 		p.mu.failed = p.mu.failed || err != nil
+		if err != nil {
+			p.tellLeaderLocked(t, codeOf(err), out)
+		}
 	}
 	p.mu.Unlock()
 	p.end()

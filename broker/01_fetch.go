@@ -186,7 +186,7 @@ func (f *fetching) tellLeader(p *protocol.FetchPartition, t *metadata.Topic, cod
 	if f.req.Version < 16 || code != protocol.CodeNotLeaderOrFollower && code != protocol.CodeFencedLeaderEpoch {
 		return
 	}
-	if id, epoch, ok := f.v.currentLeader(t, p.Partition); ok {
+	if id, epoch, ok := f.b.view().currentLeader(t, p.Partition); ok { // it may have moved since the request came
 		p.CurrentLeader = protocol.LeaderEpoch{LeaderID: id, LeaderEpoch: epoch}
 	}
 }
@@ -257,7 +257,7 @@ func (f *fetching) respond(resp *protocol.FetchResponse) {
 			leaders[id] = true
 		}
 	}
-	for _, broker := range f.v.brokers {
+	for _, broker := range f.b.view().brokers {
 		if leaders[broker.id] {
 			resp.NodeEndpoints = append(resp.NodeEndpoints, protocol.NodeEndpoint{NodeID: broker.id, Host: broker.Host, Port: broker.Port, Rack: broker.Rack})
 		}

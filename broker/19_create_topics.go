@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -71,12 +72,23 @@ func (b *Broker) createTopics(c *call, req *kmsg.CreateTopicsRequest) {
 
 // create makes topics and opens their partitions before it tells each result.
 func (b *Broker) create(ctx context.Context, specs []metadata.TopicSpec, result func(i int, r metadata.CreateResult)) {
-	results := b.meta.CreateTopics(ctx, specs, b.owner)
+	results := b.meta.CreateTopics(ctx, specs, b.placeTopics(specs))
+	for attempt := 1; attempt < placeAttempts; attempt++ {
+		for i, r := range results {
+			if errors.Is(r.Err, metadata.ErrStale) {
+				again := specs[i : i+1]
+				results[i] = b.meta.CreateTopics(ctx, again, b.placeTopics(again))[0]
+			}
+		}
+	}
 	b.reconcile()
 	for i, r := range results {
 		result(i, r)
 	}
 }
+
+// placeAttempts bounds how often a topic is placed because a broker that was to own a partition has ended.
+const placeAttempts = 3
 
 // A refusal is an error code with the words for the client.
 type refusal struct {

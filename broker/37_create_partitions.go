@@ -77,7 +77,7 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 	if validateOnly {
 		return nil
 	}
-	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.owner)
+	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.placePartitions(t.ID, have, in.Count))
 	b.reconcile()
 	if err != nil {
 		return refusalOf(err)

@@ -40,6 +40,7 @@ type Broker struct {
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store
 
+	cluster  wal.Cluster
 	store    objectstore.Store
 	meta     *metadata.Store
 	life     wal.Life
@@ -58,6 +59,10 @@ type Broker struct {
 	current     atomic.Pointer[view]
 	serving     atomic.Bool
 	background  sync.WaitGroup
+	// fenced takes why this life has ended.
+	fenced chan error
+	// damaged are partitions that were given to this life and cannot be opened.
+	damaged damagedPartitions
 
 	// known is the image that the logs agree with.
 	known struct {
@@ -97,6 +102,35 @@ func (b *Broker) follow(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// fence ends the broker: others may own its partitions.
+func (b *Broker) fence(why error) {
+	select {
+	case b.fenced <- why:
+	default:
+	}
+}
+
+// damagedPartitions remembers partitions by the revision of their record, so that they are tried again only when something has changed.
+type damagedPartitions struct {
+	mu   sync.Mutex
+	revs map[protocol.PartitionID]int64
+}
+
+func (d *damagedPartitions) has(id protocol.PartitionID, rev int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.revs[id] == rev && rev > 0
+}
+
+func (d *damagedPartitions) add(id protocol.PartitionID, rev int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.revs == nil {
+		d.revs = map[protocol.PartitionID]int64{}
+	}
+	d.revs[id] = rev
 }
 
 // reloadShard loads a shard of the group coordinator again after it was dropped for an append that failed.

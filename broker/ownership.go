@@ -1,16 +1,13 @@
 package broker
 
 import (
-	"log/slog"
-
 	"github.com/tidemill/tidemill/coordinator"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// adopt opens the partitions of t that this life owns and that are not open yet. Those that existed before this life
-// were opened at start, from their manifests.
+// adopt opens the new partitions of t that this life owns. Those that others owned before are opened from their manifests.
 func (b *Broker) adopt(t *metadata.Topic) {
 	for i, p := range t.Partitions {
 		id := protocol.PartitionID{Topic: t.ID, Partition: int32(i)}
@@ -19,8 +16,7 @@ func (b *Broker) adopt(t *metadata.Topic) {
 		}
 		if _, open := b.logs.Get(id); !open {
 			if p.LeaderEpoch != 0 {
-				b.log.Error("partition is owned but was not opened", slog.String("topic", t.Name), slog.Int("partition", i))
-				continue
+				continue // handed over to this life: see adoptGiven
 			}
 			b.logs.Create(id, p.LeaderEpoch)
 		}

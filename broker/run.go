@@ -49,13 +49,23 @@ const (
 
 // Run starts a broker, serves until ctx ends and then stops in order: clients first, then the log, which is closed so that
 // the next start needs no scan (W8). It returns nil after a clean stop. The banner goes to out.
+//
+// A broker of a cluster whose log was ended by others (W6) drops everything and begins a new life, without partitions.
 func Run(ctx context.Context, cfg *config.Config, version string, out io.Writer, log *slog.Logger) error {
-	return newBroker(cfg, log).run(ctx, version, out)
+	for {
+		err := newBroker(cfg, log).run(ctx, version, out)
+		fenced := errors.Is(err, wal.ErrFenced) || errors.Is(err, metadata.ErrFenced)
+		if !fenced || cfg.Cluster.Embedded() || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("this broker's log was ended by others; it begins a new life", slog.Any("error", err))
+	}
 }
 
 func newBroker(cfg *config.Config, log *slog.Logger) *Broker {
 	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}}
 	b.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	b.fenced = make(chan error, 1)
 	b.known.topics = map[protocol.TopicID]*metadata.Topic{}
 	b.creating.topics = map[string]bool{}
 	return b
@@ -103,22 +113,14 @@ func (b *Broker) run(ctx context.Context, version string, out io.Writer) error {
 
 // openLog ends previous lives, begins this one and takes over their partitions.
 func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err error) {
-	id := b.cfg.BrokerID
-	if id < 0 {
-		id = defaultBrokerID
-	}
-	logCluster := wal.Cluster{ID: cluster.ID, Generation: cluster.Generation}
-	if err := b.checkAlone(ctx, id); err != nil {
+	b.cluster = wal.Cluster{ID: cluster.ID, Generation: cluster.Generation}
+	if err := b.beginLife(ctx); err != nil {
 		return err
 	}
-	if err := b.meta.Sweep(ctx); err != nil {
-		return fmt.Errorf("sweep half-made topics: %w", err)
-	}
-	if b.life, err = b.meta.OpenLife(ctx, id); err != nil {
-		return fmt.Errorf("begin a life of broker %d: %w", id, err)
-	}
-	if err := b.endPreviousLives(ctx, id, logCluster); err != nil {
-		return err
+	if b.cfg.BrokerID >= 0 || b.cfg.Cluster.Embedded() {
+		if err := b.meta.Sweep(ctx); err != nil {
+			return fmt.Errorf("sweep half-made topics: %w", err)
+		}
 	}
 	share := func(percent int64) int64 { return b.cfg.MemoryBytes * percent / 100 }
 	b.logs, err = partition.NewSet(partition.Options{
@@ -134,7 +136,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		return fmt.Errorf("register the log's metrics: %w", err)
 	}
 	b.wal = wal.NewWriter(b.life, b.store, b.logs, wal.Options{
-		Cluster: logCluster, FlushInterval: b.cfg.WALFlushInterval,
+		Cluster: b.cluster, FlushInterval: b.cfg.WALFlushInterval,
 		PutsPerSecond: b.pacing.putsPerSecond, EagerBytes: b.pacing.eagerBytes, Window: b.pacing.window,
 		Windows: b.windows, Metrics: metrics, Logger: b.log,
 	})
@@ -152,6 +154,9 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		AnswerBudget: b.answers,
 		Logger:       b.log, Registerer: b.reg,
 	})
+	if b.cfg.BrokerID < 0 && !b.cfg.Cluster.Embedded() {
+		return nil // it has no earlier lives; what ended lives of others own the controller assigns
+	}
 	return b.claimPartitions(ctx)
 }
 
@@ -172,6 +177,8 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 		return errors.Join(fmt.Errorf("register the broker: %w", err), g.Wait())
 	}
 	b.reconcile()
+	g.Go(func() error { return b.keepOwnership(work) })
+	g.Go(func() error { return b.controller(registered).Run(work) })
 	g.Go(func() error { return b.server.Serve(work, kafka) })
 	b.serving.Store(true)
 	announce()
@@ -183,9 +190,13 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	case <-failed.Done():
 	case <-registered.Fenced():
 		cause = metadata.ErrFenced
+	case cause = <-b.fenced:
 	}
 	b.serving.Store(false)
 	if cause == nil && failed.Err() == nil {
+		if !b.cfg.Cluster.Embedded() {
+			b.giveAway(ctx, registered)
+		}
 		cause = b.stop(ctx)
 	}
 	farewell, cancel := context.WithTimeout(context.WithoutCancel(ctx), partStopTimeout)

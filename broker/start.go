@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,7 +16,6 @@ import (
 	"github.com/tidemill/tidemill/metadata/etcdembed"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/objectstore/storeurl"
-	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -119,9 +119,31 @@ func (b *Broker) checkAlone(ctx context.Context, id int32) error {
 	return nil
 }
 
+// beginLife opens this life, and ends those that an earlier run of the same broker left open. A broker of a cluster that was given no id
+// leases one, of which no life is left.
+func (b *Broker) beginLife(ctx context.Context) (err error) {
+	id := b.cfg.BrokerID
+	if id < 0 && !b.cfg.Cluster.Embedded() {
+		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID); err != nil {
+			return fmt.Errorf("begin a life under a leased broker id: %w", err)
+		}
+		return nil
+	}
+	if id < 0 {
+		id = defaultBrokerID
+	}
+	if err := b.checkAlone(ctx, id); err != nil {
+		return err
+	}
+	if b.life, err = b.meta.OpenLife(ctx, id); err != nil {
+		return fmt.Errorf("begin a life of broker %d: %w", id, err)
+	}
+	return b.endPreviousLives(ctx, id)
+}
+
 // endPreviousLives seals what earlier runs of this broker left open (S1-S7). It comes after this life was opened: of two
 // that start at the same time the later one then sees the earlier one, whose claims would else be nobody's.
-func (b *Broker) endPreviousLives(ctx context.Context, id int32, cluster wal.Cluster) error {
+func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
 	lives, err := b.meta.Lives(ctx, id)
 	if err != nil {
 		return fmt.Errorf("list the lives of broker %d: %w", id, err)
@@ -132,7 +154,7 @@ func (b *Broker) endPreviousLives(ctx context.Context, id int32, cluster wal.Clu
 		}
 		start := time.Now()
 		r, err := wal.Seal(ctx, b.store, b.meta, life.Life, wal.SealOptions{
-			Cluster: cluster, Name: "broker " + strconv.Itoa(int(id)), Logger: b.log,
+			Cluster: b.cluster, Name: "broker " + strconv.Itoa(int(id)), Logger: b.log,
 		})
 		if err != nil {
 			return fmt.Errorf("end the log of the previous life %s: %w", life.Life, err)
@@ -175,70 +197,30 @@ func (b *Broker) claimPartitions(ctx context.Context) error {
 	}
 }
 
-// claimOnce opens every partition whose owner's log has ended and makes this life their owner (O2).
+// claimOnce takes over what earlier lives of this broker owned and, where no other broker can be, whatever life owned.
 func (b *Broker) claimOnce(ctx context.Context) error {
 	states, err := b.meta.Partitions(ctx)
 	if err != nil {
 		return fmt.Errorf("list partitions: %w", err)
 	}
-	var mine []metadata.PartitionState
-	ended := map[wal.Life]*wal.StreamState{}
+	owners := map[wal.Life]bool{}
 	for _, p := range states {
-		s, ok := ended[p.Owner]
-		if !ok {
-			state, err := b.meta.Load(ctx, p.Owner)
-			if err != nil {
-				return fmt.Errorf("load the state of life %s: %w", p.Owner, err)
-			}
-			s = &state
-			ended[p.Owner] = s
-		}
-		if s.Phase == wal.PhaseSealed || p.Owner == b.life { // also what an earlier attempt has claimed
-			mine = append(mine, p)
+		if b.cfg.Cluster.Embedded() || p.Owner.Broker == b.life.Broker {
+			owners[p.Owner] = true
 		}
 	}
-	recoveries := map[wal.Life]wal.Recovery{}
-	for life, s := range ended {
-		if s.Phase != wal.PhaseSealed || s.RecoveryKey == "" || s.Trim >= s.N {
-			continue
-		}
-		r, err := wal.LoadRecovery(ctx, b.store, s.RecoveryKey)
-		if err == nil && (r.N != s.N || r.Digest != s.Digest) {
-			err = fmt.Errorf("%w: it says %d slots, etcd says %d", wal.ErrCorrupt, r.N, s.N)
-		}
-		if err != nil {
-			return fmt.Errorf("load the recovery of life %s: %w", life, err)
-		}
-		recoveries[life] = r
-	}
-	claims, err := b.logs.Open(ctx, mine, recoveries)
-	damaged := errors.Is(err, partition.ErrCorrupt)
-	if err != nil && !damaged {
-		return fmt.Errorf("open partitions: %w", err)
-	}
-	if err := b.meta.Claim(ctx, b.life, claims); err != nil {
-		return fmt.Errorf("claim partitions: %w", err)
-	}
-	if err := b.logs.Claimed(ctx); err != nil {
+	delete(owners, b.life)
+	ended, err := b.endedOwners(ctx, owners)
+	if err != nil {
 		return err
 	}
-	if damaged {
-		// What is left of these partitions stays where it lies, for a person to look at; the others are served.
-		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
-		return nil
+	mine := slices.DeleteFunc(states, func(p metadata.PartitionState) bool {
+		_, over := ended[p.Owner]
+		return !over && p.Owner != b.life
+	})
+	damaged, err := b.claim(ctx, mine, ended)
+	if err != nil || damaged {
+		return err
 	}
 	return b.trimEnded(ctx, ended)
-}
-
-// trimEnded notes that everything of the ended lives is in manifests now: no later start looks at their slots (G1).
-func (b *Broker) trimEnded(ctx context.Context, ended map[wal.Life]*wal.StreamState) error {
-	for life, s := range ended {
-		if s.Phase != wal.PhaseSealed || s.Trim >= s.N {
-			continue
-		}
-		if err := b.meta.Trim(ctx, life, s.Rev, s.N); err != nil {
-			return fmt.Errorf("trim the log of life %s: %w", life, err)
-		}
-	}
-	return nil
 }

@@ -110,7 +110,7 @@ func openPreviousLife(t *testing.T, etcd *externalEtcd) {
 		t.Fatal(err)
 	}
 	spec := metadata.TopicSpec{Name: "t", Partitions: 3, ReplicationFactor: 1}
-	r := meta.CreateTopics(t.Context(), []metadata.TopicSpec{spec}, func(int32) wal.Life { return life })
+	r := meta.CreateTopics(t.Context(), []metadata.TopicSpec{spec}, func(int, int32) wal.Life { return life })
 	if r[0].Err != nil {
 		t.Fatal(r[0].Err)
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
-	"github.com/tidemill/tidemill/wal"
 )
 
 const (
@@ -56,9 +55,6 @@ func (n topicNumbers) of(name string) int {
 	}
 	return i
 }
-
-// owner places every new partition on this broker's life.
-func (b *Broker) owner(int32) wal.Life { return b.life }
 
 // autoCreate creates a topic with the broker's defaults beside the request that named it (M1, M2).
 func (b *Broker) autoCreate(name string) {

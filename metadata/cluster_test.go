@@ -22,7 +22,7 @@ func TestTopicNamesAreUnique(t *testing.T) {
 	errs := make([]error, 2)
 	for i, s := range []*Store{a, b} {
 		wg.Go(func() {
-			errs[i] = s.CreateTopics(t.Context(), []TopicSpec{{Name: "same", Partitions: 1}}, ownedBy(l))[0].Err
+			errs[i] = s.CreateTopics(t.Context(), []TopicSpec{{Name: "same", Partitions: 1}}, allOwnedBy(l))[0].Err
 		})
 	}
 	wg.Wait()
@@ -30,7 +30,7 @@ func TestTopicNamesAreUnique(t *testing.T) {
 		t.Errorf("two creations: got %v", errs)
 	}
 	create(t, a, "x.y", 1, l)
-	r := b.CreateTopics(t.Context(), []TopicSpec{{Name: "x_y", Partitions: 1}, {Name: "z"}}, ownedBy(l))
+	r := b.CreateTopics(t.Context(), []TopicSpec{{Name: "x_y", Partitions: 1}, {Name: "z"}}, allOwnedBy(l))
 	if !errors.Is(r[0].Err, ErrTopicCollides) || !errors.Is(r[1].Err, ErrPartitionCount) {
 		t.Errorf("got %v and %v", r[0].Err, r[1].Err)
 	}
@@ -126,7 +126,7 @@ func TestCloseLosesToSealer(t *testing.T) {
 	if _, err := s.Register(t.Context(), closed, BrokerInfo{}); !errors.Is(err, ErrFenced) {
 		t.Errorf("register a sealed life: %v", err)
 	}
-	r := s.CreateTopics(t.Context(), []TopicSpec{{Name: "t", Partitions: 1}}, ownedBy(closed))
+	r := s.CreateTopics(t.Context(), []TopicSpec{{Name: "t", Partitions: 1}}, allOwnedBy(closed))
 	if !errors.Is(r[0].Err, ErrStale) {
 		t.Errorf("topic owned by a sealed life: %v", r[0].Err)
 	}

@@ -24,8 +24,8 @@ var _ wal.Registry = (*Store)(nil)
 
 const (
 	defaultTimeout = 5 * time.Second
-	// defaultLeaseTTL is long enough that a pause or a leader change of etcd does not make brokers vanish.
-	defaultLeaseTTL = 10 * time.Second
+	// DefaultLeaseTTL is long enough that a pause or a leader change of etcd does not make brokers vanish.
+	DefaultLeaseTTL = 10 * time.Second
 	// reachTimeout bounds the first contact.
 	reachTimeout = 5 * time.Second
 	// relistEvery bounds how long a change lost by the watch stays unseen.
@@ -140,7 +140,7 @@ func withDefaults(c Config) Config {
 		c.Timeout = defaultTimeout
 	}
 	if c.LeaseTTL == 0 {
-		c.LeaseTTL = defaultLeaseTTL
+		c.LeaseTTL = DefaultLeaseTTL
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

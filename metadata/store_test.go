@@ -81,11 +81,13 @@ func seal(t *testing.T, s *Store, l wal.Life, n int64) wal.StreamState {
 	return must[wal.StreamState](t)(s.FinishSeal(t.Context(), l, n, [32]byte{1}, "recovery/x"))
 }
 
+func allOwnedBy(l wal.Life) func(int, int32) wal.Life { return func(int, int32) wal.Life { return l } }
+
 func ownedBy(l wal.Life) func(int32) wal.Life { return func(int32) wal.Life { return l } }
 
 func create(t *testing.T, s *Store, name string, n int32, l wal.Life) *Topic {
 	t.Helper()
-	r := s.CreateTopics(t.Context(), []TopicSpec{{Name: name, Partitions: n, ReplicationFactor: 3}}, ownedBy(l))
+	r := s.CreateTopics(t.Context(), []TopicSpec{{Name: name, Partitions: n, ReplicationFactor: 3}}, allOwnedBy(l))
 	return must[*Topic](t)(r[0].Topic, r[0].Err)
 }
 

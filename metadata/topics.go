@@ -20,15 +20,15 @@ const (
 	createAttempts = 3
 )
 
-// CreateTopics creates topics, each atomically and by itself; owner names the life that owns partition i, which must be
+// CreateTopics creates topics, each atomically and by itself; owner names the life that owns partition i of a spec, which must be
 // OPEN. It returns one result for each spec, in order. Errors: ErrTopicExists, ErrTopicCollides, ErrPartitionCount,
 // ErrStale when an owner is not OPEN.
-func (s *Store) CreateTopics(ctx context.Context, specs []TopicSpec, owner func(i int32) wal.Life) []CreateResult {
+func (s *Store) CreateTopics(ctx context.Context, specs []TopicSpec, owner func(spec int, i int32) wal.Life) []CreateResult {
 	results := make([]CreateResult, len(specs))
 	var last int64
 	for i, spec := range specs {
 		var rev int64
-		results[i].Topic, rev, results[i].Err = s.createTopic(ctx, spec, owner)
+		results[i].Topic, rev, results[i].Err = s.createTopic(ctx, spec, func(p int32) wal.Life { return owner(i, p) })
 		last = max(last, rev)
 	}
 	ctx, cancel := s.bound(ctx)

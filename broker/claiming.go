@@ -1,0 +1,131 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// endedLives are the states of lives whose logs are SEALED.
+type endedLives map[wal.Life]wal.StreamState
+
+// endedOwners asks for the states of lives and returns those that are SEALED.
+func (b *Broker) endedOwners(ctx context.Context, lives map[wal.Life]bool) (endedLives, error) {
+	ended := endedLives{}
+	for life := range lives {
+		s, err := b.meta.Load(ctx, life)
+		if err != nil {
+			return nil, fmt.Errorf("load the state of life %s: %w", life, err)
+		}
+		if s.Phase == wal.PhaseSealed {
+			ended[life] = s
+		}
+	}
+	return ended, nil
+}
+
+// claim opens partitions whose owners' logs have ended and makes this life their owner (O2b). Those of states that are ours already are
+// what an earlier attempt has claimed. Damaged partitions are left out; damaged tells whether there are any.
+func (b *Broker) claim(ctx context.Context, states []metadata.PartitionState, ended endedLives) (damaged bool, err error) {
+	recoveries := map[wal.Life]wal.Recovery{}
+	for life, s := range ended {
+		if s.RecoveryKey == "" || s.Trim >= s.N {
+			continue
+		}
+		r, err := wal.LoadRecovery(ctx, b.store, s.RecoveryKey)
+		if err == nil && (r.N != s.N || r.Digest != s.Digest) {
+			err = fmt.Errorf("%w: it says %d slots, etcd says %d", wal.ErrCorrupt, r.N, s.N)
+		}
+		if err != nil {
+			return false, fmt.Errorf("load the recovery of life %s: %w", life, err)
+		}
+		recoveries[life] = r
+	}
+	claims, err := b.logs.Open(ctx, states, recoveries)
+	damaged = errors.Is(err, partition.ErrCorrupt)
+	if err != nil && !damaged {
+		return false, fmt.Errorf("open partitions: %w", err)
+	}
+	if damaged {
+		// What is left of these partitions stays where it lies, for a person to look at; the others are served.
+		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
+	}
+	if err := b.meta.Claim(ctx, b.life, claims); err != nil {
+		return damaged, fmt.Errorf("claim partitions: %w", err)
+	}
+	return damaged, b.logs.Claimed(ctx)
+}
+
+// trimEnded notes that everything of ended lives is in manifests now: no later start looks at their slots (G1). It is right only for
+// lives that own nothing any more.
+func (b *Broker) trimEnded(ctx context.Context, ended endedLives) error {
+	for life, s := range ended {
+		if s.Trim >= s.N {
+			continue
+		}
+		if err := b.meta.Trim(ctx, life, s.Rev, s.N); err != nil {
+			return fmt.Errorf("trim the log of life %s: %w", life, err)
+		}
+	}
+	return nil
+}
+
+// claimAssigned takes over the partitions of ended lives that the controller assigned to this one. It returns an error when it is to be
+// tried again though nothing changes.
+func (b *Broker) claimAssigned(ctx context.Context) error {
+	owners := map[wal.Life]bool{}
+	var ids []protocol.PartitionID
+	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
+		if p.Target == b.life && p.Owner != b.life {
+			ids, owners[p.Owner] = append(ids, id), true
+		}
+	})
+	if len(ids) == 0 {
+		return nil
+	}
+	ended, err := b.endedOwners(ctx, owners)
+	if err != nil || len(ended) == 0 {
+		return err // their owners live and will hand them over
+	}
+	left, err := b.logs.Unclaimed(ctx)
+	if err != nil {
+		return err
+	}
+	states, err := b.meta.States(ctx, append(ids, left...))
+	if err != nil {
+		return err
+	}
+	var mine []metadata.PartitionState
+	seen := map[protocol.PartitionID]bool{}
+	for _, st := range states {
+		if _, over := ended[st.Owner]; !seen[st.ID] && (over || st.Owner == b.life) {
+			mine, seen[st.ID] = append(mine, st), true
+		}
+	}
+	damaged, err := b.claim(ctx, mine, ended)
+	if err != nil {
+		return err
+	}
+	b.opened(ids)
+	b.log.Info("took over partitions", slog.Int("partitions", len(mine)), slog.Int("lives", len(ended)))
+	if damaged {
+		return nil
+	}
+	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, _ protocol.PartitionID, p metadata.Partition) { delete(ended, p.Owner) })
+	return b.trimEnded(ctx, ended)
+}
+
+// forEachPartition calls fn for every partition of an image.
+func forEachPartition(img *metadata.Image, fn func(t *metadata.Topic, id protocol.PartitionID, p metadata.Partition)) {
+	for _, t := range img.TopicsByID {
+		for i := range t.Partitions {
+			fn(t, protocol.PartitionID{Topic: t.ID, Partition: int32(i)}, t.Partitions[i])
+		}
+	}
+}

@@ -1,0 +1,87 @@
+package broker
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/tidemill/tidemill/controller"
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// controller returns the one that runs in this broker.
+func (b *Broker) controller(r *metadata.Registration) *controller.Controller {
+	return controller.New(controller.Config{
+		Self: b.life, Cluster: b.meta, Campaign: r.Campaign, LeaseTTL: metadata.DefaultLeaseTTL, Logger: b.log,
+		Seal: b.seal, Refuses: refuses, LogEnd: b.logEnd,
+	})
+}
+
+// seal ends the log of a life (S2-S6).
+func (b *Broker) seal(ctx context.Context, life wal.Life) error {
+	_, err := wal.Seal(ctx, b.store, b.meta, life, wal.SealOptions{Cluster: b.cluster, Name: "broker " + strconv.Itoa(int(b.life.Broker)), Logger: b.log})
+	return err
+}
+
+// refuses reports whether a broker's address refuses connections.
+func refuses(ctx context.Context, at metadata.BrokerInfo) bool {
+	d := net.Dialer{Timeout: livenessTimeout}
+	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(at.Host, strconv.Itoa(int(at.Port))))
+	if err == nil {
+		conn.Close()
+	}
+	return errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// logEnd finds the last slot of a life's log that the bucket lists. It tells whether the log grows; where it ends only a sealer can say.
+func (b *Broker) logEnd(ctx context.Context, life wal.Life, trim int64) (int64, error) {
+	first := wal.SlotKey(life, 0)
+	prefix := first[:strings.LastIndexByte(first, '/')+1]
+	last := trim - 1
+	for info, err := range b.store.List(ctx, prefix, wal.SlotKey(life, max(trim-1, 0))) {
+		if err != nil {
+			return 0, err
+		}
+		if seq, err := strconv.ParseInt(strings.TrimPrefix(info.Key, prefix), 10, 64); err == nil {
+			last = max(last, seq)
+		}
+	}
+	return last, nil
+}
+
+// planState is the image as placement sees it, always with this broker, whose lease etcd may have lost.
+func (b *Broker) planState() controller.State {
+	img := b.meta.Image()
+	s := controller.StateOf(img)
+	if img.Brokers[b.life.Broker].Life != b.life {
+		s.Brokers = append(s.Brokers, controller.Broker{Life: b.life, Rack: b.info.Rack})
+	}
+	return s
+}
+
+// placeTopics chooses the owners of new topics' partitions.
+func (b *Broker) placeTopics(specs []metadata.TopicSpec) func(spec int, i int32) wal.Life {
+	s := b.planState()
+	owners := make([][]wal.Life, len(specs))
+	for k, spec := range specs {
+		var id protocol.TopicID
+		binary.BigEndian.PutUint64(id[:], uint64(k+1)) // any that differs from the others
+		owners[k] = controller.Place(s, id, int(max(spec.Partitions, 0)))
+		for i, life := range owners[k] {
+			s.Partitions = append(s.Partitions, controller.Partition{ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: life})
+		}
+	}
+	return func(spec int, i int32) wal.Life { return owners[spec][i] }
+}
+
+// placePartitions chooses the owners of partitions that are added to a topic.
+func (b *Broker) placePartitions(id protocol.TopicID, from, to int32) func(i int32) wal.Life {
+	owners := controller.Place(b.planState(), id, int(to-from))
+	return func(i int32) wal.Life { return owners[i-from] }
+}

@@ -1,0 +1,169 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	// ownershipRetry is the pause before what failed is tried again.
+	ownershipRetry = 500 * time.Millisecond
+	// handOverTimeout bounds one round of giving partitions away: appends wait meanwhile, and go on here when it is over.
+	handOverTimeout = 10 * time.Second
+)
+
+// keepOwnership does what metadata says about partitions, until ctx ends: it opens what this life was given, claims what it was assigned
+// of ended lives, and hands over what is to go elsewhere. Each by itself, so that none waits for another.
+func (b *Broker) keepOwnership(ctx context.Context) error {
+	for _, work := range []struct {
+		what string
+		once func(context.Context) error
+	}{{"adopt partitions", b.adoptGiven}, {"take over partitions", b.claimAssigned}, {"hand over partitions", b.handOverIntended}} {
+		b.background.Go(func() { b.onChange(ctx, work.what, work.once) })
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// onChange calls once after every change of the image, and after a while when it has failed, until ctx ends.
+func (b *Broker) onChange(ctx context.Context, what string, once func(context.Context) error) {
+	for {
+		changed := b.meta.Changed()
+		err := once(ctx)
+		var again <-chan time.Time
+		if err != nil && ctx.Err() == nil {
+			if !errors.Is(err, metadata.ErrStale) { // somebody was quicker
+				b.log.Warn(what+" failed; it is tried again", slog.Any("error", err))
+			}
+			again = time.After(ownershipRetry)
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// adoptGiven opens the partitions that other lives have handed over to this one.
+func (b *Broker) adoptGiven(ctx context.Context) error {
+	var ids []protocol.PartitionID
+	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
+		if p.Owner == b.life && p.LeaderEpoch > 0 && !b.damaged.has(id, p.Rev) {
+			if _, open := b.logs.Get(id); !open {
+				ids = append(ids, id)
+			}
+		}
+	})
+	if len(ids) == 0 {
+		return nil
+	}
+	states, err := b.meta.States(ctx, ids)
+	if err != nil {
+		return err
+	}
+	// What this life has claimed and not opened yet is another's business: see claimAssigned.
+	adopted, err := b.logs.Adopt(ctx, states)
+	b.opened(adopted)
+	if errors.Is(err, partition.ErrCorrupt) {
+		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
+		for _, st := range states {
+			if _, open := b.logs.Get(st.ID); !open {
+				b.damaged.add(st.ID, st.Rev)
+			}
+		}
+		return nil
+	}
+	return err
+}
+
+// opened looks after logs that were put into the set behind the back of reconcile: their topic may be gone by now, its settings may have
+// changed, and a partition of __consumer_offsets has a coordinator.
+func (b *Broker) opened(ids []protocol.PartitionID) {
+	b.known.Lock()
+	defer b.known.Unlock()
+	v := b.view()
+	for _, id := range ids {
+		t, ok := v.img.TopicsByID[id.Topic]
+		if !ok {
+			b.logs.Delete(id)
+			continue
+		}
+		l, ok := b.logs.Get(id)
+		if !ok {
+			continue
+		}
+		l.SetPolicy(policyOf(v.logConfig(t)))
+		if t.Name == offsetsTopic {
+			b.loadShard(id.Partition)
+		}
+	}
+}
+
+// handOverIntended gives away the partitions that intents send to other brokers that live. It also finds out when others own what this
+// life serves: then its log has been ended.
+func (b *Broker) handOverIntended(ctx context.Context) error {
+	img := b.meta.Image()
+	var transfers []partition.Transfer
+	foreign := false
+	forEachPartition(img, func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
+		if _, open := b.logs.Get(id); !open {
+			return
+		}
+		switch {
+		case p.Owner != b.life:
+			foreign = true
+		case p.Target != wal.Life{} && p.Target != b.life && img.Brokers[p.Target.Broker].Life == p.Target:
+			transfers = append(transfers, partition.Transfer{ID: id, To: p.Target})
+		}
+	})
+	if foreign {
+		if err := b.checkOpen(ctx); err != nil {
+			return err
+		}
+	}
+	return b.handOver(ctx, transfers)
+}
+
+// checkOpen ends the broker if its life is not OPEN any more.
+func (b *Broker) checkOpen(ctx context.Context) error {
+	st, err := b.meta.Load(ctx, b.life)
+	if err != nil {
+		return err
+	}
+	if st.Phase != wal.PhaseOpen {
+		b.fence(fmt.Errorf("%w: %s", metadata.ErrFenced, b.life))
+	}
+	return nil
+}
+
+// handOver gives partitions to other lives, and their coordinators with them.
+func (b *Broker) handOver(ctx context.Context, transfers []partition.Transfer) error {
+	if len(transfers) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	defer cancel()
+	begun := time.Now()
+	moved, err := b.logs.HandOver(ctx, transfers)
+	if t, ok := b.meta.Image().Topics[offsetsTopic]; ok {
+		for _, id := range moved {
+			if id.Topic == t.ID {
+				b.groups.Unload(id.Partition)
+			}
+		}
+	}
+	if len(moved) > 0 {
+		b.log.Info("handed over partitions", slog.Int("partitions", len(moved)), slog.Duration("took", time.Since(begun)))
+	}
+	return err
+}

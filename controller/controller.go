@@ -1,0 +1,193 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// Cluster is agreed state as the controller uses it; metadata.Store is one.
+type Cluster interface {
+	Image() *metadata.Image
+	Changed() <-chan struct{}
+	Load(ctx context.Context, life wal.Life) (wal.StreamState, error)
+	Assign(ctx context.Context, by metadata.Controller, intents []metadata.Intent) (int, error)
+	// Silence is for how long etcd has answered nothing.
+	Silence() time.Duration
+}
+
+// Config is what a controller works with. Its functions may block until ctx ends.
+type Config struct {
+	// Self is the life of the broker that the controller runs in.
+	Self    wal.Life
+	Cluster Cluster
+	// Campaign makes this broker the controller if there is none.
+	Campaign func(ctx context.Context) (metadata.Controller, bool, error)
+	// Seal ends the log of a life (S2-S6).
+	Seal func(ctx context.Context, life wal.Life) error
+	// Refuses reports whether a broker's address refuses connections: then its process is gone, which no silence can tell.
+	Refuses func(ctx context.Context, at metadata.BrokerInfo) bool
+	// LogEnd returns the number of the last slot of a life's log from a trim point on, or less.
+	LogEnd func(ctx context.Context, life wal.Life, trim int64) (int64, error)
+	// LeaseTTL is that of liveness keys.
+	LeaseTTL time.Duration
+	// Plan is what an operator may choose.
+	Plan   Options
+	Logger *slog.Logger
+}
+
+const (
+	// lookEvery is how often the controller looks though nothing has changed.
+	lookEvery = time.Second
+	// planPause lets a burst of changes be planned for together.
+	planPause = 20 * time.Millisecond
+)
+
+// A Controller watches for brokers that die and plans where partitions go, while its broker holds the office. Every broker runs one.
+type Controller struct {
+	Config
+	suspects suspects
+	// planned is told when a log has ended, so that its partitions are planned for at once.
+	planned chan struct{}
+
+	mu sync.Mutex
+	// sealed are the lives whose logs have ended, as far as this controller asked.
+	sealed map[wal.Life]bool
+}
+
+// New returns a controller that does nothing yet.
+func New(c Config) *Controller {
+	return &Controller{Config: c, planned: make(chan struct{}, 1), sealed: map[wal.Life]bool{}}
+}
+
+// Run works until ctx ends. Trouble is logged and tried again.
+func (c *Controller) Run(ctx context.Context) error {
+	c.suspects.init(c)
+	defer c.suspects.wait()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		changed := c.Cluster.Changed()
+		c.look(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-c.planned:
+		case <-changed:
+			if err := pause(ctx, planPause); err != nil {
+				return nil
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+// look does what there is to do now.
+func (c *Controller) look(ctx context.Context) {
+	img := c.Cluster.Image()
+	c.suspects.note(img, c.Cluster.Silence())
+	office := img.Controller
+	if office.Life == (wal.Life{}) && img.Brokers[c.Self.Broker].Life == c.Self {
+		var elected bool
+		var err error
+		if office, elected, err = c.Campaign(ctx); err != nil {
+			c.Logger.Warn("campaign for the controller's office failed", slog.Any("error", err))
+			return
+		}
+		if elected {
+			c.Logger.Info("this broker is the controller", slog.String("life", c.Self.String()))
+		}
+		img = c.Cluster.Image()
+	}
+	if office.Life != c.Self {
+		c.suspects.drop()
+		return
+	}
+	c.suspects.pursue(ctx, img)
+	c.assign(ctx, office, img)
+}
+
+// assign writes what the plan wants as intents.
+func (c *Controller) assign(ctx context.Context, office metadata.Controller, img *metadata.Image) {
+	state, revs := c.state(img)
+	moves := Plan(state, c.Config.Plan)
+	if len(moves) == 0 {
+		return
+	}
+	intents := make([]metadata.Intent, 0, len(moves))
+	count := map[Reason]int{}
+	for _, m := range moves {
+		in := metadata.Intent{ID: m.ID, To: m.To, PartRev: revs[m.ID]}
+		if m.To == m.From {
+			in.To = wal.Life{}
+		}
+		intents = append(intents, in)
+		count[m.Reason]++
+	}
+	n, err := c.Cluster.Assign(ctx, office, intents)
+	if err != nil && !errors.Is(err, metadata.ErrStale) {
+		c.Logger.Warn("plan was not written; it is made again", slog.Any("error", err))
+		return
+	}
+	if n > 0 {
+		c.Logger.Info("planned", slog.Int("partitions", n), slog.Any("reasons", count))
+	}
+}
+
+// state is the image as a plan sees it, with the revisions of the partitions' records.
+func (c *Controller) state(img *metadata.Image) (State, map[protocol.PartitionID]int64) {
+	s := StateOf(img)
+	revs := make(map[protocol.PartitionID]int64, len(s.Partitions))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range s.Partitions {
+		p := &s.Partitions[i]
+		p.Orphan = c.sealed[p.Owner]
+		revs[p.ID] = img.TopicsByID[p.ID.Topic].Partitions[p.ID.Partition].Rev
+	}
+	return s, revs
+}
+
+// StateOf is an image as plans see it. Whose logs have ended an image does not tell.
+func StateOf(img *metadata.Image) State {
+	var s State
+	for _, b := range img.Brokers {
+		s.Brokers = append(s.Brokers, Broker{Life: b.Life, Rack: b.Rack, Draining: b.Draining})
+	}
+	for id, t := range img.TopicsByID {
+		for i, p := range t.Partitions {
+			s.Partitions = append(s.Partitions, Partition{
+				ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: p.Owner, Target: p.Target,
+			})
+		}
+	}
+	return s
+}
+
+// ended notes that a life's log is SEALED.
+func (c *Controller) ended(life wal.Life) {
+	c.mu.Lock()
+	c.sealed[life] = true
+	c.mu.Unlock()
+	select {
+	case c.planned <- struct{}{}:
+	default:
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}

@@ -1,0 +1,179 @@
+package controller
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	// watchFor is how long the log of a broker whose process is gone is watched before it is ended: a log that grows proves life (S1).
+	watchFor = time.Second
+	// etcdSilent is a silence of etcd after which leases say little.
+	etcdSilent = 5 * time.Second
+	retryAfter = time.Second
+)
+
+// suspects are the lives that own partitions and are not registered any more. A lease that ended proves nothing: etcd is known to lose
+// all of them at once (S1). So a life is ended when, besides, its address refuses connections and its log has stopped; several may be,
+// at the same time. On the word of its lease alone it is ended only after a grace of one more LeaseTTL, one life in that time.
+type suspects struct {
+	c       *Controller
+	running sync.WaitGroup
+
+	mu sync.Mutex
+	// addresses are where brokers were when they were last registered.
+	addresses map[wal.Life]metadata.BrokerInfo
+	// pursued are the lives being looked into, with what stops that.
+	pursued map[wal.Life]context.CancelFunc
+	// silentAt is when etcd was last found silent, and byLease when a life was last ended on the word of its lease.
+	silentAt, byLease time.Time
+}
+
+func (s *suspects) init(c *Controller) {
+	s.c = c
+	s.addresses, s.pursued = map[wal.Life]metadata.BrokerInfo{}, map[wal.Life]context.CancelFunc{}
+}
+
+// note remembers where brokers are.
+func (s *suspects) note(img *metadata.Image, silence time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, b := range img.Brokers {
+		s.addresses[b.Life] = b.BrokerInfo
+	}
+	if silence > etcdSilent {
+		s.silentAt = time.Now()
+	}
+}
+
+// drop gives all pursuits up: another broker is the controller.
+func (s *suspects) drop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for life, stop := range s.pursued {
+		stop()
+		delete(s.pursued, life)
+	}
+}
+
+func (s *suspects) wait() {
+	s.drop()
+	s.running.Wait()
+}
+
+// pursue looks into every owner that is not registered, and lets go of those that came back.
+func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
+	missing := map[wal.Life]bool{}
+	for _, t := range img.TopicsByID {
+		for i := range t.Partitions {
+			if owner := t.Partitions[i].Owner; img.Brokers[owner.Broker].Life != owner {
+				missing[owner] = true
+			}
+		}
+	}
+	s.c.mu.Lock()
+	for life := range s.c.sealed {
+		if !missing[life] {
+			delete(s.c.sealed, life) // it owns nothing any more
+		}
+		delete(missing, life)
+	}
+	s.c.mu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for life, stop := range s.pursued {
+		if !missing[life] {
+			stop()
+			delete(s.pursued, life)
+		}
+	}
+	for life := range missing {
+		if s.pursued[life] != nil {
+			continue
+		}
+		one, stop := context.WithCancel(ctx)
+		s.pursued[life] = stop
+		s.running.Go(func() { s.lookInto(one, life) })
+	}
+}
+
+// lookInto ends the log of a life once enough speaks for its death, or finds that it has ended. It stops with ctx.
+func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
+	since := time.Now()
+	logger := s.c.Logger.With(slog.String("suspect", life.String()))
+	for ctx.Err() == nil {
+		st, err := s.c.Cluster.Load(ctx, life)
+		switch {
+		case err != nil:
+			logger.Warn("the state of a broker that is gone is not known", slog.Any("error", err))
+		case st.Phase == wal.PhaseSealed:
+			s.c.ended(life)
+			return
+		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, since, logger):
+			begun := time.Now()
+			if err = s.c.Seal(ctx, life); err == nil {
+				logger.Info("ended the log of a dead broker", slog.Duration("took", time.Since(begun)))
+				s.c.ended(life)
+				return
+			}
+			if ctx.Err() == nil {
+				logger.Warn("the log of a dead broker could not be ended yet", slog.Any("error", err))
+			}
+		default:
+			continue // dead has waited
+		}
+		if pause(ctx, retryAfter) != nil {
+			return
+		}
+	}
+}
+
+// dead looks for a while and reports whether a life that is OPEN may be ended (S1).
+func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Time, logger *slog.Logger) bool {
+	s.mu.Lock()
+	at, known := s.addresses[st.Life]
+	s.mu.Unlock()
+	gone := known && s.c.Refuses(ctx, at)
+	before, err := s.c.LogEnd(ctx, st.Life, st.Trim)
+	if pause(ctx, watchFor) != nil {
+		return false
+	}
+	after, err2 := s.c.LogEnd(ctx, st.Life, st.Trim)
+	if err != nil || err2 != nil || after != before || ctx.Err() != nil {
+		return false
+	}
+	switch {
+	case !s.trusted():
+		return false
+	case gone && s.c.Refuses(ctx, at):
+		logger.Warn("a broker is dead: its lease ended, its address refuses connections, its log has stopped")
+		return true
+	case time.Since(since) >= s.c.LeaseTTL && s.mayTrustLease():
+		logger.Warn("a broker is taken for dead: its lease ended a while ago and its log has stopped")
+		return true
+	}
+	return false
+}
+
+// trusted reports whether etcd has been well for long enough that brokers which live are registered again.
+func (s *suspects) trusted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.silentAt.IsZero() || time.Since(s.silentAt) >= 2*s.c.LeaseTTL
+}
+
+// mayTrustLease lets one life in LeaseTTL be ended on the word of its lease.
+func (s *suspects) mayTrustLease() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.byLease.IsZero() && time.Since(s.byLease) < s.c.LeaseTTL {
+		return false
+	}
+	s.byLease = time.Now()
+	return true
+}
