@@ -25,12 +25,16 @@ func serve(ctx context.Context, e *environment) error {
 	return e.serve(ctx, c, versionName(), e.stdout, newLogger(c, e.stderr))
 }
 
-// processBytes is what a broker needs besides its buffers and caches, the embedded etcd included.
-const processBytes = 96 << 20
+const (
+	// heapBytes is what a broker needs besides its buffers and caches, the embedded etcd included.
+	heapBytes = 64 << 20
+	// mappedBytes is memory that the garbage collector does not count: the program itself, mostly.
+	mappedBytes = 40 << 20
+)
 
 // memoryLimit is where the garbage collector is to work harder, rather than let garbage double the memory that the setting
-// grants: buffers and caches take up to four fifths of that at a time.
-func memoryLimit(budget int64) int64 { return max(budget, budget/5*4+processBytes) }
+// grants: buffers and caches take up to four fifths of that at a time. With what is not counted it is the setting, unless that is small.
+func memoryLimit(budget int64) int64 { return max(budget-mappedBytes, budget/5*4+heapBytes) }
 
 func newLogger(c *config.Config, out io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel}
