@@ -79,6 +79,8 @@ func (b *Broker) trimEnded(ctx context.Context, ended endedLives) error {
 // claimAssigned takes over the partitions of ended lives that the controller assigned to this one. It returns an error when it is to be
 // tried again though nothing changes.
 func (b *Broker) claimAssigned(ctx context.Context) error {
+	b.opening.Lock()
+	defer b.opening.Unlock()
 	owners := map[wal.Life]bool{}
 	var ids []protocol.PartitionID
 	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {

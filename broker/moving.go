@@ -56,6 +56,8 @@ func (b *Broker) onChange(ctx context.Context, what string, once func(context.Co
 
 // adoptGiven opens the partitions that other lives have handed over to this one.
 func (b *Broker) adoptGiven(ctx context.Context) error {
+	b.opening.Lock() // what is being claimed shows as ours before it is open
+	defer b.opening.Unlock()
 	var ids []protocol.PartitionID
 	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
 		if p.Owner == b.life && p.LeaderEpoch > 0 && !b.damaged.has(id, p.Rev) {
@@ -71,7 +73,6 @@ func (b *Broker) adoptGiven(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What this life has claimed and not opened yet is another's business: see claimAssigned.
 	adopted, err := b.logs.Adopt(ctx, states)
 	b.opened(adopted)
 	if errors.Is(err, partition.ErrCorrupt) {

@@ -59,10 +59,10 @@ func TestPeerK5OutOfRangeFromWhoDoesNotOwn(t *testing.T) {
 		return ask[*kmsg.MetadataResponse](other, metadataRequest(12, "t")).Topics[0].ErrorCode == 0
 	})
 	wantCode(t, "fetch from the other", fetched(other, at2).ErrorCode, protocol.CodeNotLeaderOrFollower)
-	owner.restart(t)
-	c = dial(t, owner.kafka)
-	if p := fetched(c, at2); p.ErrorCode != 0 || p.HighWatermark != 2 {
-		t.Errorf("after a restart: code %d, high watermark %d", p.ErrorCode, p.HighWatermark)
+	owner.restart(t) // it gave the partition away before it stopped
+	wantCode(t, "fetch from the former owner", fetched(dial(t, owner.kafka), at2).ErrorCode, protocol.CodeNotLeaderOrFollower)
+	if p := fetched(other, at2); p.ErrorCode != 0 || p.HighWatermark != 2 {
+		t.Errorf("from the new owner: code %d, high watermark %d", p.ErrorCode, p.HighWatermark)
 	}
 }
 
@@ -213,8 +213,12 @@ func TestPeerK14EveryPodIsBrokerZero(t *testing.T) {
 	b := startBroker(t, shared...)
 	c := dial(t, b.kafka)
 	c.createTopic("t", 1)
-	checkRefused(t, startRefusal{"broker-id", "default", "broker 1 already runs at " + b.kafka, "--broker-id"}, shared...)
+	checkRefused(t, startRefusal{"broker-id", "flag --broker-id", "broker 1 already runs at " + b.kafka, "--broker-id"}, append(shared, "--broker-id", "1")...)
 	wantCode(t, "produce to the first", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)
+	startBroker(t, shared...) // without an id it gets one that nobody has
+	waitFor(t, "two brokers with two ids", func() bool {
+		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12, "t")).Brokers) == 2
+	})
 }
 
 // TestPeerK15RecoveryThatWaitsForTraffic: produce goes on while etcd is away, and what needs etcd works by itself afterwards.

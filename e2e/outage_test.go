@@ -39,7 +39,7 @@ func startRig(t *testing.T, bucket, cluster string, o outagetest.Options) *outag
 	t.Helper()
 	flags := []string{"--memory", fmt.Sprintf("%dMiB", outageMemory>>20), "--bucket", bucket}
 	if cluster != "" {
-		flags = append(flags, "--cluster", cluster)
+		flags = append(flags, "--cluster", cluster, "--broker-id", "1") // it is the only one: no lease to wait for
 	}
 	broker := harness.NewBrokerWithFlags(t, harness.Settings{"group.initial.rebalance.delay.ms": "0"}, flags...)
 	return &outageRig{

@@ -267,23 +267,30 @@ func (s *Set) Adopt(ctx context.Context, states []metadata.PartitionState) (adop
 		}
 		l.epoch, l.end = o.state.LeaderEpoch, l.hw
 		l.refer()
-		s.install(l)
-		s.metrics.adopted.Inc()
-		adopted = append(adopted, l.id)
+		if s.install(l) {
+			adopted = append(adopted, l.id)
+		}
 	}
 	return adopted, errors.Join(damaged...)
 }
 
-// install puts a log into the set.
-func (s *Set) install(l *Log) {
+// install puts a log into the set, unless there is one of the partition: two would give the same offsets to different records.
+func (s *Set) install(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if _, open := s.logs[l.id]; open {
+		l.ended, l.gone = ErrNotLeader, true
+		l.letGoLocked()
+		return false
+	}
 	s.logs[l.id] = l
 	l.ended = s.fenced
 	if len(l.recent) > 0 { // what lies in another life's slots is to be rewritten, though nothing is appended
 		l.dirty = true
 		s.dirty.add([]*Log{l}, nil)
 	}
+	s.metrics.adopted.Inc()
+	return true
 }
 
 // referencesLocked returns what the log has counted in the table of objects.

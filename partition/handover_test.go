@@ -98,6 +98,42 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
+// TestAdoptWhatIsClaimed: the claim of a partition is accepted, its answer was lost, and somebody opens the partition because metadata says
+// that it is ours. There is one log of it.
+func TestAdoptWhatIsClaimed(t *testing.T) {
+	w := newWorld(t)
+	a := w.start()
+	a.create(0).try(plain(1, 0))
+	a.commit()
+	recoveries := a.kill()
+	b := w.start()
+	states, _ := w.meta.Partitions(t.Context())
+	claims, err := b.set.Open(t.Context(), states, recoveries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.meta.claim(t, b.life, claims)
+	states, _ = w.meta.Partitions(t.Context())
+	if adopted, err := b.set.Adopt(t.Context(), states); err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	l := b.log(0)
+	l.try(plain(1, 0))
+	if err := b.set.Claimed(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b.log(0) != l {
+		t.Fatal("another log took the place of the one that has appends")
+	}
+	b.commit()
+	if err := b.set.Checkpoint(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := l.offsets(t, 0, 1000); len(got) != 2 {
+		t.Errorf("batches %v", got)
+	}
+}
+
 // TestHandOverRefused: the target's log has ended, so the partition stays, and what came meanwhile goes on in order.
 func TestHandOverRefused(t *testing.T) {
 	w := newWorld(t)

@@ -133,7 +133,6 @@ func (s *Set) Claimed(ctx context.Context) error {
 	defer s.release()
 	for _, l := range s.unclaimed {
 		s.install(l)
-		s.metrics.adopted.Inc()
 	}
 	s.unclaimed = nil
 	return nil
