@@ -115,7 +115,7 @@ func (c *Controller) look(ctx context.Context) {
 
 // assign writes what the plan wants as intents.
 func (c *Controller) assign(ctx context.Context, office metadata.Controller, img *metadata.Image) {
-	state, revs := c.state(img)
+	state := c.state(img)
 	moves := Plan(state, c.Config.Plan)
 	if len(moves) == 0 {
 		return
@@ -123,11 +123,7 @@ func (c *Controller) assign(ctx context.Context, office metadata.Controller, img
 	intents := make([]metadata.Intent, 0, len(moves))
 	count := map[Reason]int{}
 	for _, m := range moves {
-		in := metadata.Intent{ID: m.ID, To: m.To, PartRev: revs[m.ID]}
-		if m.To == m.From {
-			in.To = wal.Life{}
-		}
-		intents = append(intents, in)
+		intents = append(intents, IntentOf(img, m))
 		count[m.Reason]++
 	}
 	n, err := c.Cluster.Assign(ctx, office, intents)
@@ -140,18 +136,29 @@ func (c *Controller) assign(ctx context.Context, office metadata.Controller, img
 	}
 }
 
-// state is the image as a plan sees it, with the revisions of the partitions' records.
-func (c *Controller) state(img *metadata.Image) (State, map[protocol.PartitionID]int64) {
+// IntentOf is what carries out a move that was planned for an image.
+func IntentOf(img *metadata.Image, m Move) metadata.Intent {
+	p := img.TopicsByID[m.ID.Topic].Partitions[m.ID.Partition]
+	in := metadata.Intent{ID: m.ID, To: m.To, PartRev: p.Rev}
+	if m.To == m.From {
+		in.To = wal.Life{}
+	}
+	if p.Pin != nil {
+		in.PinRev = p.Pin.Rev
+	}
+	return in
+}
+
+// state is the image as a plan sees it.
+func (c *Controller) state(img *metadata.Image) State {
 	s := StateOf(img)
-	revs := make(map[protocol.PartitionID]int64, len(s.Partitions))
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
 		p.Orphan = c.sealed[p.Owner]
-		revs[p.ID] = img.TopicsByID[p.ID.Topic].Partitions[p.ID.Partition].Rev
 	}
-	return s, revs
+	return s
 }
 
 // StateOf is an image as plans see it. Whose logs have ended an image does not tell.
@@ -163,7 +170,7 @@ func StateOf(img *metadata.Image) State {
 	for id, t := range img.TopicsByID {
 		for i, p := range t.Partitions {
 			s.Partitions = append(s.Partitions, Partition{
-				ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: p.Owner, Target: p.Target,
+				ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: p.Owner, Target: p.Target, Pinned: p.Pin != nil,
 			})
 		}
 	}

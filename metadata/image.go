@@ -11,7 +11,9 @@ type Image struct {
 	// Controller is zero while there is none.
 	Controller Controller
 	// Brokers are the registered ones, by id. Absence is a hint, not a proof, that a broker is gone.
-	Brokers    map[int32]Broker
+	Brokers map[int32]Broker
+	// Drains are the ids of brokers that an operator wants empty, registered or not.
+	Drains     map[int32]bool
 	Topics     map[string]*Topic
 	TopicsByID map[protocol.TopicID]*Topic
 	// BrokerConfigs holds the dynamic configs by broker id; the cluster-wide default is under DefaultBroker.

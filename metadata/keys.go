@@ -43,6 +43,12 @@ func (k keys) intentsOf(id protocol.TopicID) string  { return k.intents() + id.S
 func (k keys) intent(id protocol.PartitionID) string { return k.intents() + id.String() }
 func (k keys) controller() string                    { return string(k) + "controller" }
 
+func (k keys) pins() string                       { return string(k) + "pin/" }
+func (k keys) pinsOf(id protocol.TopicID) string  { return k.pins() + id.String() + "/" }
+func (k keys) pin(id protocol.PartitionID) string { return k.pins() + id.String() }
+func (k keys) drains() string                     { return string(k) + "drain/" }
+func (k keys) drain(broker int32) string          { return k.drains() + strconv.Itoa(int(broker)) }
+
 func (k keys) configs() string { return string(k) + "c/broker/" }
 func (k keys) config(broker int32) string {
 	if broker == DefaultBroker {

@@ -92,6 +92,10 @@ type Partition struct {
 	Rev int64
 	// Target is the life that an intent sends the partition to; zero: none.
 	Target wal.Life
+	// TargetRev is etcd's revision of the intent, 0 when there is none.
+	TargetRev int64
+	// Pin is where an operator wants the partition; nil: nobody said.
+	Pin *Pin
 }
 
 // ConfigSet is the dynamic configs of one broker or of the cluster-wide default.

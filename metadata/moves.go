@@ -24,8 +24,9 @@ type Move struct {
 	PrevVersion int64
 }
 
-// moveBatch moves take two comparisons and three writes each, and some comparisons are of lives: 120 of etcd's 128.
-const moveBatch = 40
+// moveBatch moves take three reads, two comparisons and three writes each, and some reads and comparisons are of lives: 125 of
+// etcd's 128.
+const moveBatch = 36
 
 // moveLives bounds how many lives one transaction gives partitions to: each is compared.
 const moveLives = 16
@@ -95,7 +96,7 @@ func (s *Store) moveWrite(ctx context.Context, what string, from wal.Life, moves
 	}
 	var gets []clientv3.Op
 	for _, m := range moves {
-		gets = append(gets, clientv3.OpGet(s.keys.part(m.ID)), clientv3.OpGet(s.keys.manifest(m.ID)))
+		gets = append(gets, clientv3.OpGet(s.keys.part(m.ID)), clientv3.OpGet(s.keys.manifest(m.ID)), clientv3.OpGet(s.keys.intent(m.ID)))
 	}
 	for _, l := range lives {
 		gets = append(gets, clientv3.OpGet(s.keys.state(l)))
@@ -110,7 +111,7 @@ func (s *Store) moveWrite(ctx context.Context, what string, from wal.Life, moves
 		mine: func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
 	}
 	for i, l := range lives {
-		st, err := s.stream(l, kvAt(r, 2*len(moves)+i), nil)
+		st, err := s.stream(l, kvAt(r, 3*len(moves)+i), nil)
 		if err == nil && st.Phase != wal.PhaseOpen {
 			err = fmt.Errorf("life %s is not OPEN: %w", l, ErrStale)
 		}
@@ -121,16 +122,32 @@ func (s *Store) moveWrite(ctx context.Context, what string, from wal.Life, moves
 	}
 	for i, m := range moves {
 		update := ManifestUpdate{ID: m.ID, Pointer: m.Manifest, PrevVersion: m.PrevVersion}
-		if _, err := manifestDone(from, update, kvAt(r, 2*i), kvAt(r, 2*i+1)); err != nil {
+		if _, err := manifestDone(from, update, kvAt(r, 3*i), kvAt(r, 3*i+1)); err != nil {
 			return w, err
 		}
-		w.when = append(w.when, revIs(s.keys.part(m.ID), revAt(r, 2*i)), revIs(s.keys.manifest(m.ID), revAt(r, 2*i+1)))
+		w.when = append(w.when, revIs(s.keys.part(m.ID), revAt(r, 3*i)), revIs(s.keys.manifest(m.ID), revAt(r, 3*i+1)))
 		w.then = append(w.then,
 			clientv3.OpPut(s.keys.part(m.ID), encodePart(op, m.To, m.LeaderEpoch, m.Start, m.History)),
-			clientv3.OpPut(s.keys.manifest(m.ID), encodeManifest(op, m.Manifest)),
-			clientv3.OpDelete(s.keys.intent(m.ID)))
+			clientv3.OpPut(s.keys.manifest(m.ID), encodeManifest(op, m.Manifest)))
+		if done := s.intentDone(m, kvAt(r, 3*i+2)); done != nil {
+			w.then = append(w.then, *done)
+		}
 	}
 	return w, nil
+}
+
+// intentDone removes the intent that a move carries out. One that came meanwhile, or that sends the partition elsewhere, is the new
+// owner's: a reassignment that was accepted is not lost.
+func (s *Store) intentDone(m Move, intent *kvPair) *clientv3.Op {
+	if intent == nil {
+		return nil
+	}
+	if v, err := decode[intentValue](string(intent.Key), intent.Value); err == nil && v.To != m.To.String() {
+		return nil
+	}
+	key := string(intent.Key)
+	done := clientv3.OpTxn([]clientv3.Cmp{revIs(key, intent.ModRevision)}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
+	return &done
 }
 
 // States returns the ownership records and manifest heads of some partitions, in order, leaving out those that do not exist. Each is

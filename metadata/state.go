@@ -18,6 +18,7 @@ type state struct {
 	cluster    Cluster
 	controller Controller
 	brokers    map[int32]Broker
+	drains     map[int32]bool
 	configs    map[int32]ConfigSet
 	topics     map[protocol.TopicID]*topicState
 	// revs holds the revision of each key that is in the state: to tell what a new list changes.
@@ -34,12 +35,19 @@ type topicState struct {
 	rev    int64
 	parts  map[int32]Partition
 	// targets are the intents, also of partitions whose record is not known yet.
-	targets map[int32]wal.Life
+	targets map[int32]target
+	// pins are where operators want partitions, likewise.
+	pins map[int32]*Pin
+}
+
+type target struct {
+	life wal.Life
+	rev  int64
 }
 
 func newState(k keys) *state {
 	return &state{
-		keys: k, brokers: map[int32]Broker{}, configs: map[int32]ConfigSet{}, topics: map[protocol.TopicID]*topicState{},
+		keys: k, brokers: map[int32]Broker{}, drains: map[int32]bool{}, configs: map[int32]ConfigSet{}, topics: map[protocol.TopicID]*topicState{},
 		revs: map[string]int64{}, dirty: map[protocol.TopicID]bool{}, dirtyBrokers: true, dirtyConfigs: true,
 	}
 }
@@ -58,7 +66,11 @@ func (s *state) apply(key string, value []byte, rev int64) error {
 	case "p":
 		err = s.applyPart(key, rest, value, rev)
 	case "r":
-		err = s.applyIntent(key, rest, value)
+		err = s.applyIntent(key, rest, value, rev)
+	case "pin":
+		err = s.applyPin(key, rest, value, rev)
+	case "drain":
+		err = s.applyDrain(key, rest, value)
 	case "controller":
 		s.controller, err = Controller{}, nil
 		if value != nil {
@@ -156,7 +168,7 @@ func (s *state) applyPart(key, rest string, value []byte, rev int64) error {
 	return nil
 }
 
-func (s *state) applyIntent(key, rest string, value []byte) error {
+func (s *state) applyIntent(key, rest string, value []byte, rev int64) error {
 	id, err := parsePartition(rest)
 	if err != nil {
 		return fmt.Errorf("key %s: %w", key, err)
@@ -176,11 +188,54 @@ func (s *state) applyIntent(key, rest string, value []byte) error {
 		return fmt.Errorf("value of %s: %w", key, err)
 	}
 	if t.targets == nil {
-		t.targets = map[int32]wal.Life{}
+		t.targets = map[int32]target{}
 	}
-	t.targets[id.Partition] = life
+	t.targets[id.Partition] = target{life, rev}
 	s.touch(id.Topic, t)
 	return nil
+}
+
+func (s *state) applyPin(key, rest string, value []byte, rev int64) error {
+	id, err := parsePartition(rest)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", key, err)
+	}
+	t := s.topic(id.Topic)
+	if value == nil {
+		delete(t.pins, id.Partition)
+		s.touch(id.Topic, t)
+		return nil
+	}
+	v, err := decode[pinValue](key, value)
+	if err != nil {
+		return err
+	}
+	if len(v.Replicas) == 0 {
+		return fmt.Errorf("value of %s: no replicas", key)
+	}
+	if t.pins == nil {
+		t.pins = map[int32]*Pin{}
+	}
+	t.pins[id.Partition] = &Pin{Replicas: v.Replicas, Rev: rev}
+	s.touch(id.Topic, t)
+	return nil
+}
+
+func (s *state) applyDrain(key, rest string, value []byte) error {
+	id, err := parseBroker(rest)
+	if err != nil {
+		return fmt.Errorf("key %s: %w", key, err)
+	}
+	s.dirtyBrokers = true
+	if value == nil {
+		delete(s.drains, id)
+		return nil
+	}
+	_, err = decode[header](key, value)
+	if err == nil {
+		s.drains[id] = true
+	}
+	return err
 }
 
 func (s *state) applyConfig(key, rest string, value []byte, rev int64) error {
@@ -211,7 +266,7 @@ func (s *state) topic(id protocol.TopicID) *topicState {
 
 func (s *state) touch(id protocol.TopicID, t *topicState) {
 	s.dirty[id] = true
-	if t.record == nil && len(t.parts) == 0 && len(t.targets) == 0 {
+	if t.record == nil && len(t.parts) == 0 && len(t.targets) == 0 && len(t.pins) == 0 {
 		delete(s.topics, id)
 	}
 }
@@ -220,10 +275,10 @@ func (s *state) touch(id protocol.TopicID, t *topicState) {
 func (s *state) image(old *Image) *Image {
 	i := &Image{Cluster: s.cluster, Revision: s.revision, Controller: s.controller, changed: make(chan struct{})}
 	if old != nil {
-		i.Brokers, i.BrokerConfigs, i.Topics, i.TopicsByID = old.Brokers, old.BrokerConfigs, old.Topics, old.TopicsByID
+		i.Brokers, i.Drains, i.BrokerConfigs, i.Topics, i.TopicsByID = old.Brokers, old.Drains, old.BrokerConfigs, old.Topics, old.TopicsByID
 	}
 	if s.dirtyBrokers {
-		i.Brokers = maps.Clone(s.brokers)
+		i.Brokers, i.Drains = s.drained(), maps.Clone(s.drains)
 	}
 	if s.dirtyConfigs {
 		i.BrokerConfigs = maps.Clone(s.configs)
@@ -233,6 +288,18 @@ func (s *state) image(old *Image) *Image {
 	}
 	s.dirty, s.dirtyBrokers, s.dirtyConfigs = map[protocol.TopicID]bool{}, false, false
 	return i
+}
+
+// drained is the brokers, draining too when an operator says so.
+func (s *state) drained() map[int32]Broker {
+	brokers := maps.Clone(s.brokers)
+	for id := range s.drains {
+		if b, ok := brokers[id]; ok {
+			b.Draining = true
+			brokers[id] = b
+		}
+	}
+	return brokers
 }
 
 func (s *state) replaceTopics(i *Image) {
@@ -267,7 +334,8 @@ func (t *topicState) topic(id protocol.TopicID) *Topic {
 	}
 	for i := range topic.Partitions {
 		p := t.parts[int32(i)]
-		p.Target = t.targets[int32(i)]
+		to := t.targets[int32(i)]
+		p.Target, p.TargetRev, p.Pin = to.life, to.rev, t.pins[int32(i)]
 		topic.Partitions[i] = p
 	}
 	return topic

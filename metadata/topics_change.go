@@ -120,9 +120,9 @@ func (s *Store) sweepTopic(ctx context.Context, id protocol.TopicID) error {
 		if err != nil || !ok {
 			return err
 		}
-		limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps / 3), clientv3.WithKeysOnly()}
+		limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps / 4), clientv3.WithKeysOnly()}
 		r, err := s.read(ctx, what, clientv3.OpGet(s.keys.parts(id), limit...), clientv3.OpGet(s.keys.manifests(id), limit...),
-			clientv3.OpGet(s.keys.intentsOf(id), limit...))
+			clientv3.OpGet(s.keys.intentsOf(id), limit...), clientv3.OpGet(s.keys.pinsOf(id), limit...))
 		if err != nil {
 			return err
 		}

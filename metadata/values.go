@@ -50,6 +50,11 @@ type intentValue struct {
 	To string `json:"to"`
 }
 
+type pinValue struct {
+	header
+	Replicas []int32 `json:"replicas"`
+}
+
 type stateValue struct {
 	header
 	Phase    string `json:"phase"`

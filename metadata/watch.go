@@ -184,7 +184,8 @@ func (s *Store) list(ctx context.Context, st *state) error {
 	for _, kv := range first.Kvs {
 		found[string(kv.Key)] = kv
 	}
-	for _, prefix := range []string{s.keys.brokers(), s.keys.controller(), s.keys.topics(), s.keys.allParts(), s.keys.intents(), s.keys.configs()} {
+	for _, prefix := range []string{s.keys.brokers(), s.keys.controller(), s.keys.topics(), s.keys.allParts(), s.keys.intents(),
+		s.keys.pins(), s.keys.drains(), s.keys.configs()} {
 		err := s.page(ctx, prefix, rev, func(kv *mvccpb.KeyValue) { found[string(kv.Key)] = kv })
 		if err != nil {
 			return err
