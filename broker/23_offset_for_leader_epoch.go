@@ -46,6 +46,9 @@ func (b *Broker) epochEnd(v *view, t *metadata.Topic, in kmsg.OffsetForLeaderEpo
 	if code := checkEpoch(in.CurrentLeaderEpoch, l.State().LeaderEpoch); code != protocol.CodeNone {
 		return code
 	}
+	if code := b.checkFresh(); code != protocol.CodeNone {
+		return code
+	}
 	out.LeaderEpoch, out.EndOffset = l.EndOffsetForEpoch(in.LeaderEpoch)
 	return protocol.CodeNone
 }

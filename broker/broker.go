@@ -61,6 +61,7 @@ type Broker struct {
 	background  sync.WaitGroup
 	// fenced takes why this life has ended.
 	fenced chan error
+	proof  proofAsked
 	// opening is held while partitions that others owned are opened, so that none is opened twice.
 	opening sync.Mutex
 	// damaged are partitions that were given to this life and cannot be opened.

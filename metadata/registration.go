@@ -71,18 +71,26 @@ func (r *Registration) leaseID() clientv3.LeaseID {
 func (r *Registration) keep(ctx context.Context) {
 	defer close(r.done)
 	var judged int64 // the revision at which the life was last seen to be OPEN
+	var last time.Duration
 	for ctx.Err() == nil {
 		if alive, err := r.store.client.KeepAlive(ctx, r.leaseID()); err == nil {
 			for answer := range alive {
 				r.store.heard()
 				r.store.refreshed.Store(&refreshed{revision: answer.Revision, at: time.Now()})
-				if answer.Revision <= judged {
-					continue // nobody has written to etcd since
+				before := last
+				last = time.Since(r.store.opened)
+				if answer.Revision <= judged { // nobody has written to etcd since
+					// The refresh was sent after the answer to the one before came.
+					r.store.openAt.Store(int64(before))
+					continue
 				}
 				var over bool
 				if over, judged = r.ended(ctx); over {
 					close(r.fenced)
 					return
+				}
+				if judged > 0 {
+					r.store.openAt.Store(int64(last))
 				}
 			}
 		}
@@ -95,6 +103,7 @@ func (r *Registration) keep(ctx context.Context) {
 			err := r.announce(try)
 			cancel()
 			if err == nil {
+				last = 0 // what was sent meanwhile is not known
 				break
 			}
 			if errors.Is(err, ErrFenced) {

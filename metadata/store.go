@@ -83,6 +83,8 @@ type Store struct {
 	opened time.Time
 	// heardAt is when etcd answered last, as time since opened.
 	heardAt atomic.Int64
+	// openAt is when a registered life was last known to be OPEN, as time since opened.
+	openAt atomic.Int64
 	// refreshed is the last answer to a lease's refresh.
 	refreshed atomic.Pointer[refreshed]
 
@@ -212,6 +214,9 @@ func (s *Store) Changed() <-chan struct{} { return s.Image().changed }
 func (s *Store) Silence() time.Duration {
 	return time.Since(s.opened) - time.Duration(s.heardAt.Load())
 }
+
+// OpenAt returns the last moment at which the registered life was OPEN by what etcd has said since.
+func (s *Store) OpenAt() time.Time { return s.opened.Add(time.Duration(s.openAt.Load())) }
 
 // heard notes an answer of etcd's.
 func (s *Store) heard() { s.heardAt.Store(int64(time.Since(s.opened))) }

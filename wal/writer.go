@@ -25,6 +25,8 @@ type Writer struct {
 	inbox inbox
 
 	committed atomic.Int64
+	// proven is when the youngest committed slot was cut, as time since started.
+	proven atomic.Int64
 	// openBytes counts appended bytes that are not cut.
 	openBytes atomic.Int64
 	// oldest is when the oldest uncommitted slot was cut, as time since started; -1 if there is none.
@@ -143,6 +145,9 @@ func (w *Writer) Trouble() error {
 // Committed returns the sequence number of the last committed slot, or -1.
 func (w *Writer) Committed() int64 { return w.committed.Load() }
 
+// ProvenAt returns a moment at which the log had certainly not been ended by others: its youngest committed slot was put later.
+func (w *Writer) ProvenAt() time.Time { return w.started.Add(time.Duration(w.proven.Load())) }
+
 // Close ends the log (W8): it takes no more entries, waits until all are committed and writes CLOSE behind them. nil:
 // hand End to Registry.FinishSeal next. ErrFenced: someone else ended the log first; what was committed stays so.
 // After ctx ended the closing goes on until Run's context ends; Close may be called again.
@@ -248,6 +253,7 @@ func (w *Writer) perform(a action, spawn func(func(context.Context))) {
 		spawn(func(ctx context.Context) { w.read(ctx, a.flight, w.timeout(a.flight)) })
 	case actCommit:
 		w.committed.Store(a.flight.slot.Seq)
+		w.proven.Store(int64(a.flight.since))
 		w.opts.Metrics.committed(&a.flight.slot, w.now()-a.flight.since)
 		w.sink.Committed(&a.flight.slot)
 		a.flight.slot.Object.Release()

@@ -26,7 +26,15 @@ func (c *Coordinator) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(*kmsg
 		}
 		reply(resp)
 	})
+	fresh := c.o.Fresh == nil || c.o.Fresh()
 	for shard, indexes := range shards {
+		if !fresh {
+			for _, i := range indexes {
+				answers[i] = failedFetch(&groups[i], protocol.CodeNotCoordinator, req.Version)
+			}
+			all.part()
+			continue
+		}
 		c.replyAll(shard, func(m *machine) {
 			told := toldOffsets{}
 			for _, i := range indexes {
