@@ -32,7 +32,7 @@ func TestClusterKill(t *testing.T) {
 			for _, n := range victims {
 				n.Kill9()
 			}
-			r.cluster.AwaitLeaders(r.load.Topic(), left)
+			r.cluster.AwaitSpread()
 			_, gap := r.finish("kill -9 of " + s.name)
 			r.within(gap, brokerLease+takeoverLimit)
 			r.survivors(left)

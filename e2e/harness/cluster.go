@@ -150,7 +150,7 @@ func (c *Cluster) AwaitBrokers(n int) {
 	})
 }
 
-// Leaders counts the partitions of topics by the node that leads them. It is an error if one has no leader, or a node that has ended.
+// Leaders counts the partitions of topics, or of all, by the node that leads them. It is an error if one has no leader, or a node that has ended.
 func (c *Cluster) Leaders(topics ...string) (map[*Node]int, error) {
 	m, err := c.Metadata(c.t.Context(), topics...)
 	if err != nil {
@@ -172,23 +172,32 @@ func (c *Cluster) Leaders(topics ...string) (map[*Node]int, error) {
 	return count, nil
 }
 
-// AwaitLeaders waits until the partitions of a topic are led by n nodes, evenly up to one.
-func (c *Cluster) AwaitLeaders(topic string, n int) {
+// AwaitSpread waits until every partition has a leader, and each of the brokers that run leads at least half of an even share.
+func (c *Cluster) AwaitSpread() {
 	c.t.Helper()
-	Eventually(c.t, settleLimit, fmt.Sprintf("partitions of %s are spread over %d brokers", topic, n), func() error {
-		count, err := c.Leaders(topic)
+	Eventually(c.t, settleLimit, "partitions are spread over the brokers that run", func() error {
+		count, err := c.Leaders()
 		if err != nil {
 			return err
 		}
-		least, most := 1<<30, 0
+		all := 0
 		for _, k := range count {
-			least, most = min(least, k), max(most, k)
+			all += k
 		}
-		if len(count) != n || most-least > 1 {
-			return fmt.Errorf("they are spread %v", spread(count))
+		running := c.Running()
+		for _, n := range running {
+			if count[n] < all/len(running)/2 {
+				return fmt.Errorf("they are spread %v", spread(count))
+			}
 		}
 		return nil
 	})
+}
+
+// Spread says how many partitions of topics each broker leads, for a person.
+func (c *Cluster) Spread(topics ...string) string {
+	count, err := c.Leaders(topics...)
+	return fmt.Sprint(spread(count), " ", err)
 }
 
 func spread(count map[*Node]int) map[string]int {
