@@ -25,13 +25,18 @@ type balancing struct {
 	worth   vector             // what a partition must have to be moved for a dimension
 	uneven  [dimensions]bool   // dimensions in which a broker is off by start
 	stuck   [][dimensions]bool // by seat: no move helps
-	movable [][]movable        // by seat; what was moved is in no list, so it moves once
+	movable [][]alike          // by seat; what was moved is in no list, so it moves once
 }
 
-type movable struct {
-	*Partition
+// alike are the partitions of a seat with the same load, the one with the smallest id last. Most partitions of a large cluster are idle:
+// looked at one by one for each move, 100,000 of them would take a minute.
+type alike struct {
 	load vector
+	list []*Partition
 }
+
+// first is the partition that is taken first.
+func (a *alike) first() *Partition { return a.list[len(a.list)-1] }
 
 // balance evens out the dimensions in which some broker is off the mean by the threshold (P5).
 func (f *fleet) balance(partitions []Partition, homes []int32, o Options) []Move {
@@ -40,12 +45,7 @@ func (f *fleet) balance(partitions []Partition, homes []int32, o Options) []Move
 		return nil
 	}
 	b.stuck = make([][dimensions]bool, len(f.seats))
-	b.movable = make([][]movable, len(f.seats))
-	for i := range partitions {
-		if p := &partitions[i]; homes[i] != nowhere && !p.Pinned {
-			b.movable[homes[i]] = append(b.movable[homes[i]], movable{p, p.vector()})
-		}
-	}
+	b.collect(partitions, homes)
 	var moves []Move
 	for limit := o.movesMax(len(partitions)); len(moves) < limit; {
 		seat, d, off := b.worst()
@@ -59,6 +59,35 @@ func (f *fleet) balance(partitions []Partition, homes []int32, o Options) []Move
 		}
 	}
 	return moves
+}
+
+// collect sorts what may move by where it is and what it carries.
+func (b *balancing) collect(partitions []Partition, homes []int32) {
+	type place struct {
+		seat int32
+		load vector
+	}
+	b.movable = make([][]alike, len(b.seats))
+	at := map[place]int{}
+	for i := range partitions {
+		p := &partitions[i]
+		if homes[i] == nowhere || p.Pinned {
+			continue
+		}
+		here := place{homes[i], p.vector()}
+		k, known := at[here]
+		if !known {
+			k = len(b.movable[here.seat])
+			at[here] = k
+			b.movable[here.seat] = append(b.movable[here.seat], alike{load: here.load})
+		}
+		b.movable[here.seat][k].list = append(b.movable[here.seat][k].list, p)
+	}
+	for _, lists := range b.movable {
+		for i := range lists {
+			slices.SortFunc(lists[i].list, func(x, y *Partition) int { return compareIDs(y.ID, x.ID) })
+		}
+	}
 }
 
 // begin reports whether there is anything to do.
@@ -124,13 +153,13 @@ func (b *balancing) mend(seat, d int, off float64) (Move, bool) {
 	return Move{}, false
 }
 
-// best returns the index of the partition that gains most by a move, or nowhere.
+// best returns the index of the partitions of which one gains most by a move, or nowhere.
 func (b *balancing) best(from, to, d int) int {
 	best, most := nowhere, gainMin
 	list, limits := b.movable[from], b.limits(&b.seats[from], d)
 	for i := range list {
 		gain := b.gain(&b.seats[from], &b.seats[to], &limits, list[i].load, d)
-		if gain > most || gain == most && best != nowhere && compareIDs(list[i].ID, list[best].ID) < 0 {
+		if gain > most || gain == most && best != nowhere && compareIDs(list[i].first().ID, list[best].first().ID) < 0 {
 			best, most = i, gain
 		}
 	}
@@ -170,11 +199,14 @@ func (b *balancing) gain(from, to *seat, limits *vector, v vector, d int) float6
 }
 
 func (b *balancing) move(from, to, i int) Move {
-	list := b.movable[from]
-	m := list[i]
-	list[i] = list[len(list)-1]
-	b.movable[from] = list[:len(list)-1]
-	b.seats[from].load.minus(m.load)
-	b.seats[to].load.plus(m.load)
-	return Move{ID: m.ID, From: b.seats[from].life, To: b.seats[to].life, Reason: ReasonBalance}
+	lists := b.movable[from]
+	a := &lists[i]
+	p, load := a.first(), a.load
+	if a.list = a.list[:len(a.list)-1]; len(a.list) == 0 {
+		lists[i] = lists[len(lists)-1]
+		b.movable[from] = lists[:len(lists)-1]
+	}
+	b.seats[from].load.minus(load)
+	b.seats[to].load.plus(load)
+	return Move{ID: p.ID, From: b.seats[from].life, To: b.seats[to].life, Reason: ReasonBalance}
 }

@@ -27,15 +27,15 @@ type listing struct {
 
 // Partitions lists the ownership records of all partitions of existing topics, as of one revision.
 func (s *Store) Partitions(ctx context.Context) ([]PartitionState, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	l, err := s.listPartitions(ctx)
 	return l.states, err
 }
 
 func (s *Store) listPartitions(ctx context.Context) (listing, error) {
 	l := listing{orphans: map[protocol.TopicID]bool{}}
-	head, err := s.read(ctx, "list partitions", clientv3.OpGet(s.keys.cluster()))
+	bounded, cancel := s.bound(ctx)
+	head, err := s.read(bounded, "list partitions", clientv3.OpGet(s.keys.cluster()))
+	cancel()
 	if err != nil {
 		return l, err
 	}

@@ -125,7 +125,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	defer cancel()
 	st := newState(s.keys)
 	if err = s.checkVersion(reach); err == nil {
-		if err = s.list(reach, st); err != nil {
+		if err = s.list(ctx, st); err != nil {
 			err = opening(reach, c, err)
 		}
 	}

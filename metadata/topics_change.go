@@ -92,9 +92,7 @@ func (s *Store) SetBrokerConfigs(ctx context.Context, broker int32, want map[str
 // Sweep removes the partition records and manifest heads of topics that do not exist: what an interrupted CreateTopics or
 // DeleteTopic left. A creation going on elsewhere may have to start over.
 func (s *Store) Sweep(ctx context.Context) error {
-	bounded, cancel := s.bound(ctx)
-	defer cancel()
-	l, err := s.listPartitions(bounded)
+	l, err := s.listPartitions(ctx)
 	if err != nil {
 		return err
 	}

@@ -160,9 +160,7 @@ func (s *Store) publish(st *state) {
 
 // relist brings st to the present by a list and publishes it.
 func (s *Store) relist(st *state) error {
-	ctx, cancel := s.bound(s.ctx)
-	defer cancel()
-	if err := s.list(ctx, st); err != nil {
+	if err := s.list(s.ctx, st); err != nil {
 		return err
 	}
 	s.publish(st)
@@ -172,7 +170,9 @@ func (s *Store) relist(st *state) error {
 // list reads every key that Images show, all at one revision, and applies what differs. A change that the watch should
 // have brought is reported.
 func (s *Store) list(ctx context.Context, st *state) error {
-	first, err := s.kv.Get(ctx, s.keys.cluster())
+	bounded, cancel := s.bound(ctx)
+	first, err := s.kv.Get(bounded, s.keys.cluster())
+	cancel()
 	if err != nil {
 		return fmt.Errorf("list %s: %w: %w", s.keys, ErrUnavailable, err)
 	}
@@ -214,11 +214,13 @@ func (s *Store) list(ctx context.Context, st *state) error {
 	return nil
 }
 
-// page calls fn for all keys under prefix as of revision rev.
+// page calls fn for all keys under prefix as of revision rev. Each of its reads is bounded by Config.Timeout: a large cluster takes longer.
 func (s *Store) page(ctx context.Context, prefix string, rev int64, fn func(*mvccpb.KeyValue)) error {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		r, err := s.kv.Get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
+		bounded, cancel := s.bound(ctx)
+		r, err := s.kv.Get(bounded, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
+		cancel()
 		if err != nil {
 			return fmt.Errorf("list %s: %w: %w", prefix, ErrUnavailable, err)
 		}
