@@ -132,6 +132,9 @@ func (b *Broker) handOverIntended(ctx context.Context) error {
 			return err
 		}
 	}
+	if len(transfers) > 0 && b.wal.Stalled() {
+		return errStalled // appends would wait for nothing
+	}
 	return b.handOver(ctx, transfers)
 }
 

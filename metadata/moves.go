@@ -2,9 +2,12 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync/atomic"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -24,30 +27,53 @@ type Move struct {
 	PrevVersion int64
 }
 
-// moveBatch moves take three reads, two comparisons and three writes each, and some reads and comparisons are of lives: 125 of
+// moveBatchMax moves take three reads, two comparisons and three writes each, and some reads and comparisons are of lives: 125 of
 // etcd's 128.
-const moveBatch = 36
+const moveBatchMax = 36
 
 // moveLives bounds how many lives one transaction gives partitions to: each is compared.
 const moveLives = 16
 
-// Move carries moves out in transactions of moveBatch, and says how each ended: nil is moved. ErrStale: the partition is not the
-// owner's any more, its manifest is not the one, or the target is not OPEN; nothing was moved. ErrUnknownOutcome: perhaps.
+// movesAtOnce is how many transactions of moves are under way at a time.
+const movesAtOnce = 4
+
+// Move carries moves out in transactions of moveBatchMax, and says how each ended: nil is moved. ErrStale, ErrUnknownTopic: the partition is
+// not the owner's any more, its manifest is not the one, or the target is not OPEN; it was not moved. ErrUnknownOutcome: perhaps.
 func (s *Store) Move(ctx context.Context, from wal.Life, moves []Move) []error {
 	outcomes := make([]error, len(moves))
-	var last int64
+	var last atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(movesAtOnce)
 	for done := 0; done < len(moves); {
 		n := moveRun(moves[done:])
-		rev, err := s.moveSome(ctx, from, moves[done:done+n])
-		for i := range n {
-			outcomes[done+i] = err
-		}
-		done, last = done+n, max(last, rev)
+		batch, out := moves[done:done+n], outcomes[done:done+n]
+		g.Go(func() error {
+			s.moveBatch(ctx, from, batch, out, &last)
+			return nil
+		})
+		done += n
 	}
+	_ = g.Wait() // outcomes hold the errors
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	s.seen(ctx, last)
+	s.seen(ctx, last.Load())
 	return outcomes
+}
+
+// moveBatch makes one transaction, and if that is refused, as it is for all when it is for one, one for each.
+func (s *Store) moveBatch(ctx context.Context, from wal.Life, moves []Move, outcomes []error, last *atomic.Int64) {
+	rev, err := s.moveSome(ctx, from, moves)
+	if refused := errors.Is(err, ErrStale) || errors.Is(err, ErrUnknownTopic); refused && len(moves) > 1 {
+		for i := range moves {
+			s.moveBatch(ctx, from, moves[i:i+1], outcomes[i:i+1], last)
+		}
+		return
+	}
+	for i := range outcomes {
+		outcomes[i] = err
+	}
+	for seen := last.Load(); rev > seen && !last.CompareAndSwap(seen, rev); seen = last.Load() {
+	}
 }
 
 // moveRun returns how many moves go into one transaction.
@@ -55,7 +81,7 @@ func moveRun(moves []Move) int {
 	targets := map[wal.Life]bool{}
 	for i, m := range moves {
 		targets[m.To] = true
-		if i == moveBatch || len(targets) > moveLives {
+		if i == moveBatchMax || len(targets) > moveLives {
 			return i
 		}
 	}
@@ -121,6 +147,9 @@ func (s *Store) moveWrite(ctx context.Context, what string, from wal.Life, moves
 		w.when = append(w.when, revIs(s.keys.state(l), st.Rev))
 	}
 	for i, m := range moves {
+		if err := followsEpoch(m, kvAt(r, 3*i)); err != nil {
+			return w, err
+		}
 		update := ManifestUpdate{ID: m.ID, Pointer: m.Manifest, PrevVersion: m.PrevVersion}
 		if _, err := manifestDone(from, update, kvAt(r, 3*i), kvAt(r, 3*i+1)); err != nil {
 			return w, err
@@ -148,6 +177,18 @@ func (s *Store) intentDone(m Move, intent *kvPair) *clientv3.Op {
 	key := string(intent.Key)
 	done := clientv3.OpTxn([]clientv3.Cmp{revIs(key, intent.ModRevision)}, []clientv3.Op{clientv3.OpDelete(key)}, nil)
 	return &done
+}
+
+// followsEpoch makes sure that leader epochs rise by one.
+func followsEpoch(m Move, part *kvPair) error {
+	if part == nil {
+		return fmt.Errorf("move %s: %w", m.ID, ErrUnknownTopic)
+	}
+	v, err := decode[partValue](string(part.Key), part.Value)
+	if err == nil && v.Epoch+1 != m.LeaderEpoch {
+		err = fmt.Errorf("move %s to epoch %d: %w: it is at epoch %d", m.ID, m.LeaderEpoch, ErrStale, v.Epoch)
+	}
+	return err
 }
 
 // States returns the ownership records and manifest heads of some partitions, in order, leaving out those that do not exist. Each is

@@ -24,7 +24,7 @@ func TestMove(t *testing.T) {
 	f := &faults{}
 	s := openWith(t, func(c *Config) { c.wrapKV = func(kv kvAPI) kvAPI { f.kvAPI = kv; return f } })
 	from, to := newLife(t, s), must[wal.Life](t)(s.OpenLife(t.Context(), 2))
-	const n = 2*moveBatch + 1
+	const n = 2*moveBatchMax + 1
 	topic := create(t, s, "moved", n, from)
 	var moves []Move
 	for i := range int32(n) {
@@ -47,7 +47,19 @@ func TestMove(t *testing.T) {
 	if len(states) != 2 || states[0].ID != ids[0] || states[0].Manifest == nil || states[0].Manifest.Pos != n-1 || states[1].ID != ids[2] {
 		t.Errorf("States: %+v", states)
 	}
-	if err := s.Move(t.Context(), from, moves[:1])[0]; !errors.Is(err, ErrStale) {
+	gone := create(t, s, "gone", 2, to)
+	if err := s.DeleteTopic(t.Context(), gone.ID); err != nil {
+		t.Fatal(err)
+	}
+	back := []Move{moveOf(gone, 0, to, from), moveOf(topic, 0, to, from), moveOf(topic, 1, to, from)}
+	for i := range back {
+		back[i].LeaderEpoch, back[i].PrevVersion, back[i].Manifest.Version = 2, 1, 2
+	}
+	back[2].LeaderEpoch = 7
+	if out := s.Move(t.Context(), to, back); !errors.Is(out[0], ErrUnknownTopic) || out[1] != nil || !errors.Is(out[2], ErrStale) {
+		t.Errorf("of a deleted partition, a good one and a wrong epoch: %v", out)
+	}
+	if err := s.Move(t.Context(), from, moves[1:2])[0]; !errors.Is(err, ErrStale) {
 		t.Errorf("a move by who is not the owner any more: %v, want ErrStale", err)
 	}
 }
