@@ -105,7 +105,7 @@ func (v *view) metadataTopic(t *metadata.Topic, operations bool) kmsg.MetadataRe
 		leader, code := v.leader(p)
 		q := kmsg.NewMetadataResponseTopicPartition()
 		q.ErrorCode, q.Partition, q.Leader, q.LeaderEpoch = int16(code), int32(i), leader, p.LeaderEpoch
-		q.Replicas = v.replicas(leader, t.ReplicationFactor)
+		q.Replicas = v.replicas(p, leader, t.ReplicationFactor)
 		q.ISR = q.Replicas
 		out.Partitions[i] = q
 	}

@@ -73,7 +73,7 @@ func (v *view) describeTopic(t *metadata.Topic, first, n int) (kmsg.DescribeTopi
 		leader, code := v.leader(p)
 		q := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
 		q.ErrorCode, q.Partition, q.LeaderID, q.LeaderEpoch = int16(code), int32(first+i), leader, p.LeaderEpoch
-		q.Replicas = v.replicas(leader, t.ReplicationFactor)
+		q.Replicas = v.replicas(p, leader, t.ReplicationFactor)
 		q.ISR = q.Replicas
 		q.EligibleLeaderReplicas, q.LastKnownELR = []int32{}, []int32{}
 		out.Partitions = append(out.Partitions, q)

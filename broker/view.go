@@ -98,9 +98,15 @@ func (v *view) leader(p metadata.Partition) (int32, protocol.ErrorCode) {
 	return -1, protocol.CodeLeaderNotAvailable
 }
 
-// replicas lists the leader and then other live brokers, as many as the replication factor says and there are. Data is
-// in the object store, so any list is as true as another; ids that clients do not know would confuse them.
-func (v *view) replicas(leader int32, factor int16) []int32 {
+// replicas lists what an operator assigned, and the leader; or the leader and then other live brokers, as many as the replication
+// factor says and there are. Data is in the object store, so any list is as true as another; ids that clients do not know
+// would confuse them.
+func (v *view) replicas(p metadata.Partition, leader int32, factor int16) []int32 {
+	if p.Pin != nil {
+		if out := v.assigned(p.Pin, leader); len(out) > 0 {
+			return out
+		}
+	}
 	n := min(max(int(factor), 1), len(v.brokers))
 	out := make([]int32, 0, n)
 	if leader >= 0 {
@@ -113,6 +119,20 @@ func (v *view) replicas(leader int32, factor int16) []int32 {
 		if b.id != leader {
 			out = append(out, b.id)
 		}
+	}
+	return out
+}
+
+// assigned lists the live brokers of an assignment in its order, so that the preferred one is first, and the leader.
+func (v *view) assigned(pin *metadata.Pin, leader int32) []int32 {
+	out := make([]int32, 0, len(pin.Replicas)+1)
+	for _, id := range pin.Replicas {
+		if v.alive(id) {
+			out = append(out, id)
+		}
+	}
+	if leader >= 0 && !slices.Contains(out, leader) {
+		out = append(out, leader)
 	}
 	return out
 }

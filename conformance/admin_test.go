@@ -49,6 +49,78 @@ func TestM13ElectLeaders(t *testing.T) {
 	}
 }
 
+// TestM13Reassign: what cannot be a partition's replicas is refused in Kafka's words, each partition by itself; assigning it to where it
+// is changes nothing.
+func TestM13Reassign(t *testing.T) {
+	c, n := begin(t)
+	c.CreateTopic(n("t"), 2)
+	self, stranger := target.node, target.node+7
+	asks := []struct {
+		topic     string
+		partition int32
+		replicas  []int32
+		code      protocol.ErrorCode
+		message   string
+	}{
+		{n("t"), 0, []int32{self}, protocol.CodeNone, ""},
+		{n("t"), 1, nil, protocol.CodeNoReassignmentInProgress, ""},
+		{n("t"), 1, []int32{}, protocol.CodeInvalidReplicaAssignment, "The manual partition assignment includes an empty replica list."},
+		{n("t"), 1, []int32{self, self}, protocol.CodeInvalidReplicaAssignment,
+			fmt.Sprintf("The manual partition assignment includes the broker %d more than once.", self)},
+		{n("t"), 1, []int32{self, stranger}, protocol.CodeInvalidReplicaAssignment,
+			fmt.Sprintf("The manual partition assignment includes broker %d, but no such broker is registered.", stranger)},
+		{n("t"), 1, []int32{stranger, stranger, self, self}, protocol.CodeInvalidReplicaAssignment,
+			fmt.Sprintf("The manual partition assignment includes the broker %d more than once.", self)},
+		{n("t"), 1, []int32{-1}, protocol.CodeInvalidReplicaAssignment,
+			"The manual partition assignment includes broker -1, but no such broker is registered."},
+		{n("t"), 2, []int32{self}, protocol.CodeUnknownTopicOrPartition, "Unable to find partition " + n("t") + ":2."},
+		{n("t"), -1, nil, protocol.CodeUnknownTopicOrPartition, "Unable to find partition " + n("t") + ":-1."},
+		{n("absent"), 0, []int32{}, protocol.CodeUnknownTopicOrPartition, "Unable to find a topic named " + n("absent") + "."},
+		{"", 0, nil, protocol.CodeUnknownTopicOrPartition, "Unable to find a topic named ."},
+	}
+	for version := int16(0); version <= 1; version++ {
+		req := kmsg.NewPtrAlterPartitionAssignmentsRequest()
+		req.Version, req.AllowReplicationFactorChange = version, false
+		for _, a := range asks {
+			req.Topics = append(req.Topics, kmsg.AlterPartitionAssignmentsRequestTopic{Topic: a.topic,
+				Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Partition: a.partition, Replicas: a.replicas}}})
+		}
+		resp := Ask[*kmsg.AlterPartitionAssignmentsResponse](c, req)
+		if resp.ErrorCode != 0 || resp.ErrorMessage != nil || len(resp.Topics) != len(asks) || resp.AllowReplicationFactorChange != (version == 0) {
+			t.Fatalf("v%d: %+v", version, resp)
+		}
+		for i, a := range asks {
+			topic := resp.Topics[i]
+			if topic.Topic != a.topic || len(topic.Partitions) != 1 || topic.Partitions[0].Partition != a.partition {
+				t.Fatalf("v%d, %v: answered for %+v", version, a, topic)
+			}
+			p := topic.Partitions[0]
+			WantCode(t, fmt.Sprintf("v%d, %s-%d to %v", version, a.topic, a.partition, a.replicas), p.ErrorCode, a.code)
+			if message := deref(p.ErrorMessage); message != a.message {
+				t.Errorf("v%d, %s-%d to %v: %q, want %q", version, a.topic, a.partition, a.replicas, message, a.message)
+			}
+		}
+	}
+	list := kmsg.NewPtrListPartitionReassignmentsRequest()
+	list.Topics = []kmsg.ListPartitionReassignmentsRequestTopic{{Topic: n("t"), Partitions: []int32{0, 1, 2, -1}}, {Topic: n("absent"), Partitions: []int32{0}}}
+	if resp := Ask[*kmsg.ListPartitionReassignmentsResponse](c, list); resp.ErrorCode != 0 || len(resp.Topics) != 0 {
+		t.Errorf("listed: %+v", resp)
+	}
+	meta := Ask[*kmsg.MetadataResponse](c, MetadataRequest(12, n("t")))
+	for _, p := range meta.Topics[0].Partitions {
+		if diff := cmp.Diff([]int32{self}, p.Replicas); diff != "" || p.Leader != self {
+			t.Errorf("partition %d has leader %d, replicas (-want +got):\n%s", p.Partition, p.Leader, diff)
+		}
+	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
 // TestM14NoAuthorizer: every request about access rules says that there is nobody who would heed them.
 func TestM14NoAuthorizer(t *testing.T) {
 	c, _ := begin(t)

@@ -143,6 +143,10 @@ func fillRequest(req kmsg.Request, n func(string) string, id protocol.TopicID) {
 	case *kmsg.ElectLeadersRequest:
 		r.Topics = []kmsg.ElectLeadersRequestTopic{{Topic: topic, Partitions: []int32{0}}}
 		r.TimeoutMillis = 10_000
+	case *kmsg.AlterPartitionAssignmentsRequest:
+		r.Topics = []kmsg.AlterPartitionAssignmentsRequestTopic{{Topic: topic,
+			Partitions: []kmsg.AlterPartitionAssignmentsRequestTopicPartition{{Partition: 0, Replicas: []int32{target.node}}}}}
+		r.TimeoutMillis = 10_000
 	case *kmsg.DescribeClusterRequest:
 		r.EndpointType = 1
 	case *kmsg.DescribeTopicPartitionsRequest:

@@ -11,40 +11,41 @@ type Key int16
 
 // The keys that are served.
 const (
-	KeyProduce                    Key = 0
-	KeyFetch                      Key = 1
-	KeyListOffsets                Key = 2
-	KeyMetadata                   Key = 3
-	KeyOffsetCommit               Key = 8
-	KeyOffsetFetch                Key = 9
-	KeyFindCoordinator            Key = 10
-	KeyJoinGroup                  Key = 11
-	KeyHeartbeat                  Key = 12
-	KeyLeaveGroup                 Key = 13
-	KeySyncGroup                  Key = 14
-	KeyDescribeGroups             Key = 15
-	KeyListGroups                 Key = 16
-	KeySaslHandshake              Key = 17
-	KeyAPIVersions                Key = 18
-	KeyCreateTopics               Key = 19
-	KeyDeleteTopics               Key = 20
-	KeyDeleteRecords              Key = 21
-	KeyInitProducerID             Key = 22
-	KeyOffsetForLeaderEpoch       Key = 23
-	KeyDescribeACLs               Key = 29
-	KeyCreateACLs                 Key = 30
-	KeyDeleteACLs                 Key = 31
-	KeyDescribeConfigs            Key = 32
-	KeyDescribeLogDirs            Key = 35
-	KeySaslAuthenticate           Key = 36
-	KeyCreatePartitions           Key = 37
-	KeyDeleteGroups               Key = 42
-	KeyElectLeaders               Key = 43
-	KeyIncrementalAlterConfigs    Key = 44
-	KeyListPartitionReassignments Key = 46
-	KeyOffsetDelete               Key = 47
-	KeyDescribeCluster            Key = 60
-	KeyDescribeTopicPartitions    Key = 75
+	KeyProduce                     Key = 0
+	KeyFetch                       Key = 1
+	KeyListOffsets                 Key = 2
+	KeyMetadata                    Key = 3
+	KeyOffsetCommit                Key = 8
+	KeyOffsetFetch                 Key = 9
+	KeyFindCoordinator             Key = 10
+	KeyJoinGroup                   Key = 11
+	KeyHeartbeat                   Key = 12
+	KeyLeaveGroup                  Key = 13
+	KeySyncGroup                   Key = 14
+	KeyDescribeGroups              Key = 15
+	KeyListGroups                  Key = 16
+	KeySaslHandshake               Key = 17
+	KeyAPIVersions                 Key = 18
+	KeyCreateTopics                Key = 19
+	KeyDeleteTopics                Key = 20
+	KeyDeleteRecords               Key = 21
+	KeyInitProducerID              Key = 22
+	KeyOffsetForLeaderEpoch        Key = 23
+	KeyDescribeACLs                Key = 29
+	KeyCreateACLs                  Key = 30
+	KeyDeleteACLs                  Key = 31
+	KeyDescribeConfigs             Key = 32
+	KeyDescribeLogDirs             Key = 35
+	KeySaslAuthenticate            Key = 36
+	KeyCreatePartitions            Key = 37
+	KeyDeleteGroups                Key = 42
+	KeyElectLeaders                Key = 43
+	KeyIncrementalAlterConfigs     Key = 44
+	KeyAlterPartitionReassignments Key = 45
+	KeyListPartitionReassignments  Key = 46
+	KeyOffsetDelete                Key = 47
+	KeyDescribeCluster             Key = 60
+	KeyDescribeTopicPartitions     Key = 75
 )
 
 // An API is one row of the table of served requests.
@@ -96,6 +97,7 @@ var apis = []struct {
 	{API{KeyDeleteGroups, "DeleteGroups", 0, 2, 0}, 2},
 	{API{KeyElectLeaders, "ElectLeaders", 0, 2, 0}, 2},
 	{API{KeyIncrementalAlterConfigs, "IncrementalAlterConfigs", 0, 1, 0}, 1},
+	{API{KeyAlterPartitionReassignments, "AlterPartitionReassignments", 0, 1, 0}, 0},
 	{API{KeyListPartitionReassignments, "ListPartitionReassignments", 0, 0, 0}, 0},
 	{API{KeyOffsetDelete, "OffsetDelete", 0, 0, 0}, neverFlexible},
 	{API{KeyDescribeCluster, "DescribeCluster", 0, 2, 0}, 0},

@@ -70,6 +70,8 @@ var schemas = map[Key]string{
 	KeyElectLeaders: `ElectionType:i8@1+ Topics:[ Topic:string Partitions:[i32] ] TimeoutMillis:i32`,
 	KeyIncrementalAlterConfigs: `Resources:[ ResourceType:i8 ResourceName:string
 			Configs:[ Name:string Op:i8 Value:string ] ] ValidateOnly:i8`,
+	KeyAlterPartitionReassignments: `TimeoutMillis:i32 AllowReplicationFactorChange:i8@1+
+		Topics:[ Topic:string Partitions:[ Partition:i32 Replicas:[i32] ] ]`,
 	KeyListPartitionReassignments: `TimeoutMillis:i32 Topics:[ Topic:string Partitions:[i32] ]`,
 	KeyOffsetDelete:               `Group:string Topics:[ Topic:string Partitions:[ Partition:i32 ] ]`,
 	KeyDescribeCluster: `IncludeClusterAuthorizedOperations:i8 EndpointType:i8@1+
