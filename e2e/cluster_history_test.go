@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/verify"
@@ -24,3 +25,6 @@ func keepHistory(t *testing.T, h *verify.History) string {
 	}
 	return file.Name()
 }
+
+// topicName makes a name of a topic from words.
+func topicName(words string) string { return strings.ReplaceAll(words, " ", "-") }

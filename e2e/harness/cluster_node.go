@@ -180,3 +180,9 @@ func (n *Node) PeakResident() int64 {
 	n.t.Fatal("no VmHWM in /proc")
 	return 0
 }
+
+// Restarted reports whether the running process has begun another life than its first: others have ended its log.
+func (n *Node) Restarted() bool {
+	n.t.Helper()
+	return strings.Contains(n.Output(), "it begins a new life")
+}
