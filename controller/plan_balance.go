@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math"
 	"slices"
+
+	"github.com/tidemill/tidemill/protocol"
 )
 
 const (
@@ -28,7 +30,7 @@ type balancing struct {
 	movable [][]alike          // by seat; what was moved is in no list, so it moves once
 }
 
-// alike are the partitions of a seat with the same load, the one with the smallest id last. Most partitions of a large cluster are idle:
+// alike are the partitions of a seat with the same load, the one that is taken first last. Most partitions of a large cluster are idle:
 // looked at one by one for each move, 100,000 of them would take a minute.
 type alike struct {
 	load vector
@@ -85,9 +87,25 @@ func (b *balancing) collect(partitions []Partition, homes []int32) {
 	}
 	for _, lists := range b.movable {
 		for i := range lists {
-			slices.SortFunc(lists[i].list, func(x, y *Partition) int { return compareIDs(y.ID, x.ID) })
+			lists[i].interleave()
 		}
 	}
+}
+
+// interleave orders the list so that any run from its end has the same share of each topic, up to one partition. By their ids alone all
+// partitions of a topic would follow one another: a new broker got whole topics, or nothing of them.
+func (a *alike) interleave() {
+	all, seen := map[protocol.TopicID]int{}, map[protocol.TopicID]int{}
+	for _, p := range a.list {
+		all[p.ID.Topic]++
+	}
+	slices.SortFunc(a.list, func(x, y *Partition) int { return compareIDs(x.ID, y.ID) })
+	turns := make(map[*Partition]float64, len(a.list)) // between 0 and 1: the share of its topic that goes before it
+	for _, p := range a.list {
+		turns[p] = (float64(seen[p.ID.Topic]) + 0.5) / float64(all[p.ID.Topic])
+		seen[p.ID.Topic]++
+	}
+	slices.SortFunc(a.list, func(x, y *Partition) int { return cmp.Or(cmp.Compare(turns[y], turns[x]), compareIDs(y.ID, x.ID)) })
 }
 
 // begin reports whether there is anything to do.
