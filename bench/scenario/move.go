@@ -1,0 +1,201 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tidemill/tidemill/bench/peer"
+	"github.com/tidemill/tidemill/bench/rawdriver"
+	"github.com/tidemill/tidemill/bench/report"
+	"github.com/tidemill/tidemill/bench/s3sim"
+	"github.com/tidemill/tidemill/metadata"
+)
+
+const (
+	movedTopic      = "moved"
+	movedPartitions = 1000
+	moveLimit       = 2 * time.Minute
+)
+
+// moving is a cluster whose partitions move.
+type moving struct {
+	e    *Env
+	sim  *peer.Sim
+	etcd *peer.Etcd
+	meta *metadata.Store
+}
+
+// move1000 moves 1,000 partitions with data from one broker to another, and then lets a third one come.
+func move1000(ctx context.Context, e *Env) error {
+	etcd, err := e.Lab.Etcd()
+	if err != nil {
+		return err
+	}
+	defer etcd.Stop()
+	sim, err := e.Lab.Sim("std", keepMB)
+	if err != nil {
+		return err
+	}
+	defer sim.Stop()
+	m := moving{e: e, sim: sim, etcd: etcd}
+	first, err := m.start("1")
+	if err != nil {
+		return err
+	}
+	defer first.Discard()
+	if m.meta, err = metadata.Open(ctx, metadata.Config{Endpoints: []string{etcd.Addr}, Name: "bench"}); err != nil {
+		return err
+	}
+	defer m.meta.Close()
+	stored, err := m.fill(first)
+	if err != nil {
+		return err
+	}
+	if err := e.quiet(ctx, first); err != nil {
+		return err
+	}
+	if err := m.meta.SetDrain(ctx, 2, true); err != nil { // so that it gets nothing before its time
+		return err
+	}
+	second, err := m.start("2")
+	if err != nil {
+		return err
+	}
+	defer second.Discard()
+	if err := m.moveAll(ctx, second, stored); err != nil {
+		return err
+	}
+	return m.join(ctx)
+}
+
+func (m *moving) start(id string) (*peer.Broker, error) {
+	flags := append(slices.Clone(m.e.Flags), "--cluster", "etcd://"+m.etcd.Addr+"/bench", "--broker-id", id)
+	return m.e.Lab.Tidemill(m.sim, -1, flags...)
+}
+
+// fill writes to all partitions and returns how many bytes.
+func (m *moving) fill(b *peer.Broker) (int64, error) {
+	const conns, parts, batch = 20, movedPartitions / 20, 64 << 10
+	var r rawdriver.Result
+	requests := int64(m.e.GB*1e9) / (conns * parts * batch)
+	err := m.e.Lab.Raw(-1, &r, "produce", "-bootstrap", b.Addr, "-topic", movedTopic, "-partitions", strconv.Itoa(movedPartitions),
+		"-conns", strconv.Itoa(conns), "-parts", strconv.Itoa(parts), "-depth", "2", "-batch", strconv.Itoa(batch),
+		"-requests", strconv.FormatInt(requests+1, 10))
+	return r.Bytes, err
+}
+
+// moveAll empties the first broker into the second, and sees what that took.
+func (m *moving) moveAll(ctx context.Context, to *peer.Broker, stored int64) error {
+	before, err := m.sim.Stats()
+	if err != nil {
+		return err
+	}
+	calls, err := m.etcd.Calls()
+	if err != nil {
+		return err
+	}
+	if err := m.meta.SetDrain(ctx, 1, true); err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := m.meta.SetDrain(ctx, 2, false); err != nil {
+		return err
+	}
+	if err := m.until(ctx, func() (bool, error) { return m.owned(2) == movedPartitions, nil }); err != nil {
+		return err
+	}
+	decided := time.Since(begun)
+	open := func() (bool, error) {
+		metrics, err := to.Metrics()
+		if err != nil {
+			return false, err
+		}
+		n, err := metrics.Need("tidemill_partition_adopted_total")
+		return n >= movedPartitions, err
+	}
+	if err := m.until(ctx, open); err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	after, err := m.sim.Stats()
+	if err != nil {
+		return err
+	}
+	calls2, err := m.etcd.Calls()
+	if err != nil {
+		return err
+	}
+	used := after.Since(before)
+	m.e.add(report.Row{
+		What:     fmt.Sprintf("%d partitions with %.1f GB to another broker, S3 Standard: until all are served there", movedPartitions, float64(stored)/1e9),
+		Measured: fmt.Sprintf("%.2f s, of which %.2f s until all had their new owner", took.Seconds(), decided.Seconds()),
+		Target:   "≤ 1 s", Verdict: report.Judge(took <= time.Second),
+	})
+	data := used.ByKey["segment"][s3sim.OpGet].Bytes + used.ByKey["segment"][s3sim.OpPut].Bytes + used.ByKey["wal"][s3sim.OpGet].Bytes + used.ByKey["wal"][s3sim.OpPut].Bytes
+	m.e.add(report.Row{
+		What: "the same: bytes of slots and segments read and written; of manifests; transactions of etcd",
+		Measured: fmt.Sprintf("%d; %d KB written, %d KB read; %d", data, used.ByKey["manifest"][s3sim.OpPut].Bytes>>10,
+			used.ByKey["manifest"][s3sim.OpGet].Bytes>>10, calls2["Txn"]-calls["Txn"]),
+		Target: "0 bytes copied", Verdict: report.Judge(data == 0),
+	})
+	return m.meta.SetDrain(ctx, 1, false)
+}
+
+// join starts a third broker when the other two are even, and sees how long it takes to carry its share.
+func (m *moving) join(ctx context.Context) error {
+	even := func() (bool, error) { return m.owned(1) >= movedPartitions*45/100, nil }
+	if err := m.until(ctx, even); err != nil {
+		return err
+	}
+	begun := time.Now()
+	third, err := m.start("3")
+	if err != nil {
+		return err
+	}
+	defer third.Discard()
+	ready := time.Since(begun)
+	share := func() (bool, error) { return m.owned(3) >= movedPartitions*30/100, nil }
+	if err := m.until(ctx, share); err != nil {
+		return err
+	}
+	m.e.add(report.Row{
+		What:     "a third broker joins: from its start to its share",
+		Measured: fmt.Sprintf("%.2f s, of which %.2f s until it was ready; it owns %d of %d partitions", time.Since(begun).Seconds(), ready.Seconds(), m.owned(3), movedPartitions),
+	})
+	return nil
+}
+
+// owned counts the topic's partitions that a broker owns.
+func (m *moving) owned(id int32) (n int) {
+	t, ok := m.meta.Image().Topics[movedTopic]
+	if !ok {
+		return 0
+	}
+	for _, p := range t.Partitions {
+		if p.Owner.Broker == id {
+			n++
+		}
+	}
+	return n
+}
+
+// until waits for a change of metadata, or a little, until done says so.
+func (m *moving) until(ctx context.Context, done func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, moveLimit)
+	defer cancel()
+	for {
+		changed := m.meta.Changed()
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
