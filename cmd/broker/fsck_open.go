@@ -16,7 +16,7 @@ import (
 	"github.com/tidemill/tidemill/objectstore/storeurl"
 )
 
-// openedCluster is a cluster's metadata and bucket, for reading.
+// openedCluster is a cluster's metadata and bucket.
 type openedCluster struct {
 	config *config.Config
 	meta   *metadata.Store
@@ -24,8 +24,21 @@ type openedCluster struct {
 	closers []func() error
 }
 
-// openCluster reads the broker's settings and opens the metadata that they name. Nothing of the cluster is created or changed.
+// openCluster reads the broker's settings, and those that the cluster keeps, and opens its metadata.
 func openCluster(ctx context.Context, e *environment) (*openedCluster, error) {
+	o, err := openMetadata(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	if o.config, err = broker.WithShared(ctx, o.config, o.meta); err != nil {
+		o.close()
+		return nil, err
+	}
+	return o, nil
+}
+
+// openMetadata reads the broker's settings and opens the metadata that they name. Nothing of the cluster is created or changed.
+func openMetadata(ctx context.Context, e *environment) (*openedCluster, error) {
 	c, err := load(e)
 	if err != nil {
 		return nil, err
@@ -47,10 +60,6 @@ func openCluster(ctx context.Context, e *environment) (*openedCluster, error) {
 	if meta.Image().Cluster.ID == "" {
 		o.close()
 		return nil, fmt.Errorf("etcd holds no cluster named %q (cluster set by %s)", c.Cluster.Name, c.Source("cluster"))
-	}
-	if o.config, err = broker.WithShared(ctx, c, meta); err != nil {
-		o.close()
-		return nil, err
 	}
 	return o, nil
 }
@@ -99,7 +108,7 @@ func openBucket(ctx context.Context, c *config.Config) (objectstore.Store, error
 	return store, nil
 }
 
-// close gives back what was opened; nothing was written, so no error matters.
+// close gives back what was opened. What was written was answered, so no error matters.
 func (o *openedCluster) close() {
 	for _, f := range slices.Backward(o.closers) {
 		_ = f()

@@ -55,7 +55,7 @@ var verbs = []verb{
 	{"verify", "put a cluster under load and judge every answer", verifyVerb},
 	{"fsck", "check everything in the bucket against the cluster's metadata, read-only", fsck},
 	{"inspect", "print a stored slot, segment, manifest, topic or offset", inspect},
-	{"cluster", "set up a cluster: what its brokers have in common", clusterVerb},
+	{"cluster", "set up a cluster, see who owns what, drain brokers, move partitions", clusterVerb},
 	{"config", "explain or validate the broker's settings", configVerb},
 	{"version", "print the version", version},
 }
