@@ -19,7 +19,7 @@ import (
 func (b *Broker) controller(r *metadata.Registration) *controller.Controller {
 	return controller.New(controller.Config{
 		Self: b.life, Cluster: b.meta, Campaign: r.Campaign, LeaseTTL: metadata.DefaultLeaseTTL, Logger: b.log,
-		Seal: b.seal, Refuses: refuses, LogEnd: b.logEnd,
+		Sweep: b.meta.Sweep, Seal: b.seal, Refuses: refuses, LogEnd: b.logEnd,
 	})
 }
 

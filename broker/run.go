@@ -117,7 +117,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	if err := b.beginLife(ctx); err != nil {
 		return err
 	}
-	if b.cfg.BrokerID >= 0 || b.cfg.Cluster.Embedded() {
+	if b.cfg.Cluster.Embedded() { // in a cluster the controller does it
 		if err := b.meta.Sweep(ctx); err != nil {
 			return fmt.Errorf("sweep half-made topics: %w", err)
 		}

@@ -35,6 +35,8 @@ type Config struct {
 	Refuses func(ctx context.Context, at metadata.BrokerInfo) bool
 	// LogEnd returns the number of the last slot of a life's log from a trim point on, or less.
 	LogEnd func(ctx context.Context, life wal.Life, trim int64) (int64, error)
+	// Sweep removes what interrupted creations and deletions of topics left in etcd. A controller does it when it takes office.
+	Sweep func(ctx context.Context) error
 	// LeaseTTL is that of liveness keys.
 	LeaseTTL time.Duration
 	// Plan is what an operator may choose.
@@ -102,6 +104,11 @@ func (c *Controller) look(ctx context.Context) {
 		}
 		if elected {
 			c.Logger.Info("this broker is the controller", slog.String("life", c.Self.String()))
+			c.suspects.running.Go(func() {
+				if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
+					c.Logger.Warn("half-made topics were not swept", slog.Any("error", err))
+				}
+			})
 		}
 		img = c.Cluster.Image()
 	}

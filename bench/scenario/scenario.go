@@ -43,6 +43,7 @@ func All() []Scenario {
 		{Name: "compaction", Help: "CPU per GB that keyed compaction reads", run: compaction},
 		{Name: "reopen", Help: "from the start to fetches, with a partition of 1,000,000 batches and with 1,000 partitions", run: reopen},
 		{Name: "etcd-traffic", Help: "manifests written to etcd for each segment", run: etcdTraffic},
+		{Name: "large-cluster", Help: "100,000 partitions: a broker joins, and metadata of 10,000 partitions", run: largeCluster},
 		{Name: "move-1000", Help: "1,000 partitions with data move to another broker, and a new broker gets its share", run: move1000},
 		{Name: "soak", Help: "retention and compaction under a steady load: does anything grow?", run: soak, Named: true},
 		{Name: "sweep-std", Help: "latency against load with the latency of S3 Standard, for the plots", run: sweepStandard},
