@@ -209,3 +209,37 @@ func TestFreshness(t *testing.T) {
 	c.etcd.start()
 	waitFor(t, "etcd to be asked", func() bool { return latest() == protocol.CodeNone })
 }
+
+// TestWorkAsksNothingOfEtcd: produce, fetch, heartbeats, commits and the offsets of a log or a group are answered without etcd: what brokers
+// send to it meanwhile is the refresh of their leases.
+func TestWorkAsksNothingOfEtcd(t *testing.T) {
+	c := startCluster(t, 2)
+	dial(t, c.brokers[0].kafka).createTopic("t", 2)
+	client := c.brokers[0].client(kgo.DefaultProduceTopic("t"), kgo.ConsumeTopics("t"), kgo.ConsumerGroup("g"),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.HeartbeatInterval(100*time.Millisecond), kgo.DisableAutoCommit())
+	admin := kadm.NewClient(client)
+	work := func(rounds int) {
+		for i := range rounds {
+			if err := client.ProduceSync(t.Context(), kgo.StringRecord(fmt.Sprint(i))).FirstErr(); err != nil {
+				t.Fatal(err)
+			}
+			client.PollFetches(pollContext(t, 5*time.Second))
+			if err := client.CommitUncommittedOffsets(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.ListEndOffsets(t.Context(), "t"); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := admin.FetchOffsets(t.Context(), "g"); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	work(1) // creates what it needs
+	const rounds, idle = 200, 8 << 10
+	before := c.etcd.asked.Load()
+	work(rounds)
+	if asked := c.etcd.asked.Load() - before; asked > idle {
+		t.Errorf("%d rounds of work sent %d bytes to etcd", rounds, asked)
+	}
+}

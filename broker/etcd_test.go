@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/tidemill/tidemill/metadata/etcdembed"
@@ -17,6 +18,8 @@ type externalEtcd struct {
 	dir     string
 	ln      net.Listener
 	running sync.WaitGroup
+	// asked counts the bytes that brokers have sent.
+	asked atomic.Int64
 
 	mu struct {
 		sync.Mutex
@@ -87,6 +90,14 @@ func (e *externalEtcd) accept() {
 	}
 }
 
+// A counter counts what is written to it.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
 func (e *externalEtcd) forward(client net.Conn) {
 	defer client.Close()
 	e.mu.Lock()
@@ -107,7 +118,11 @@ func (e *externalEtcd) forward(client net.Conn) {
 	var both sync.WaitGroup
 	for _, pair := range [][2]net.Conn{{client, server}, {server, client}} {
 		both.Go(func() {
-			io.Copy(pair[0], pair[1])
+			var to io.Writer = pair[0]
+			if pair[1] == client {
+				to = io.MultiWriter(to, counter{&e.asked})
+			}
+			io.Copy(to, pair[1])
 			pair[0].Close()
 		})
 	}
