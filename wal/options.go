@@ -2,6 +2,7 @@ package wal
 
 import (
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/tidemill/tidemill/internal/memory"
@@ -39,6 +40,8 @@ type Options struct {
 	Memory *memory.Pool
 	// Metrics are optional.
 	Metrics *Metrics
+	// Random draws the pauses between attempts; default one that nobody can foresee. It is used by one goroutine.
+	Random rand.Source
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
 }
@@ -66,6 +69,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Memory == nil {
 		o.Memory = memory.NewPool(int64(o.SlotBytes))
+	}
+	if o.Random == nil {
+		o.Random = rand.NewPCG(rand.Uint64(), rand.Uint64())
 	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()

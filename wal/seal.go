@@ -21,6 +21,8 @@ type SealOptions struct {
 	Prefetch int
 	// AttemptTimeout bounds one request, default 10 s.
 	AttemptTimeout time.Duration
+	// Random draws the pauses between attempts; default one that nobody can foresee. It is used by one goroutine.
+	Random rand.Source
 	// Logger defaults to slog.Default.
 	Logger *slog.Logger
 }
@@ -34,6 +36,9 @@ func Seal(ctx context.Context, store objectstore.Store, reg Registry, life Life,
 	if o.AttemptTimeout <= 0 {
 		o.AttemptTimeout = 10 * time.Second
 	}
+	if o.Random == nil {
+		o.Random = rand.NewPCG(rand.Uint64(), rand.Uint64())
+	}
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
@@ -42,7 +47,7 @@ func Seal(ctx context.Context, store objectstore.Store, reg Registry, life Life,
 	defer reads.close()
 	s := &sealer{
 		store: limited, registry: deadlineRegistry{reg, o.AttemptTimeout}, reads: reads, life: life, opts: o,
-		sleep: sleep, random: rand.Int64N,
+		sleep: sleep, random: rand.New(o.Random).Int64N,
 	}
 	return s.run(ctx)
 }

@@ -64,7 +64,7 @@ func NewWriter(life Life, store objectstore.Store, sink Sink, o Options) *Writer
 	o = o.withDefaults()
 	w := &Writer{
 		store: store, sink: sink, opts: o,
-		core:    newCore(life, o, rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))),
+		core:    newCore(life, o, rand.New(o.Random)),
 		started: time.Now(),
 		wake:    make(chan struct{}, 1),
 		// One attempt per slot at a time: a send never blocks.
