@@ -84,7 +84,7 @@ func (l *Log) append(in AppendInput, done Done) (res AppendResult, wait bool, er
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.moving != nil && l.ended == nil {
+	if l.moving != nil && l.ended == nil && !l.set.opts.Faults.AppendWhileMoving {
 		l.moving.parked = append(l.moving.parked, parkedAppend{in, done})
 		return AppendResult{}, true, nil
 	}

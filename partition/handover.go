@@ -154,7 +154,7 @@ func (l *Log) beginMoving() bool {
 		return false
 	}
 	l.moving = &moving{drained: make(chan struct{})}
-	l.moving.advance(l.hw == l.end)
+	l.moving.advance(l.hw == l.end || l.set.opts.Faults.MoveUndrained)
 	return true
 }
 

@@ -81,6 +81,9 @@ func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.Parti
 	for _, o := range all {
 		l := o.log
 		l.epoch = o.state.LeaderEpoch + 1
+		if s.opts.Faults.SameEpoch {
+			l.epoch--
+		}
 		l.end = l.hw
 		l.epochs = mergeEpochs(l.epochs, []Epoch{{Epoch: l.epoch, Life: s.life, Start: l.hw}})
 		if o.grown {
@@ -285,7 +288,9 @@ func (o *opening) load(b []byte) error {
 		l.heads = []reference{{objectID: objectID{kind, o.log.set.lives.id(life), seq}}}
 	}
 	l.epochs = trimEpochs(mergeEpochs(l.epochs, m.Epochs), m.LogStart)
-	l.loadProducers(m.Producers)
+	if !l.set.opts.Faults.ForgetProducers {
+		l.loadProducers(m.Producers)
+	}
 	if m.CoordinatorOffset >= 0 {
 		l.coordinator = &coordinatorState{offset: m.CoordinatorOffset, blob: m.Coordinator}
 	}

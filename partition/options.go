@@ -80,6 +80,8 @@ type Options struct {
 
 	// Now is the clock of producers, retention, compaction and deletion, default time.Now.
 	Now func() time.Time
+	// Faults are mistakes to be found. Production code never sets them.
+	Faults Faults
 	// Registerer takes the metrics. Optional.
 	Registerer prometheus.Registerer
 	// Logger defaults to slog.Default.

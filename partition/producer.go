@@ -125,7 +125,7 @@ func (l *Log) duplicateLocked(p *producer, b record.Batch) *ProducerBatch {
 // replayProducer applies a recovered batch. It is used before the log is shared.
 func (l *Log) replayProducer(b record.Batch, now int64) {
 	id := b.ProducerID()
-	if id < 0 {
+	if id < 0 || l.set.opts.Faults.ForgetProducers {
 		return
 	}
 	p := l.producers[id]
