@@ -68,12 +68,6 @@ var byDesign = []*difference{
 		what: "A broker cannot be unregistered.",
 		why:  "A broker that is gone leaves by itself when its lease ends.",
 	},
-	{
-		tools: "kafka-reassign-partitions", calls: `--execute`,
-		kafka: anything, ours: unsupported("ALTER_PARTITION_REASSIGNMENTS"),
-		what: "Partitions cannot be assigned to brokers by hand. Listing, verifying, cancelling and proposing work, and find nothing to do.",
-		why:  "A partition has no data on a broker that would have to move.",
-	},
 }
 
 const kraftKeys = `^ (controller\.listener\.names|controller\.quorum\.voters|listener\.security\.protocol\.map|listeners|log\.dirs|process\.roles|` +
@@ -145,6 +139,6 @@ var notYet = []*difference{
 
 // absentRequests begins the lines of kafka-broker-api-versions about requests that are not served.
 const absentRequests = `^ (AddPartitionsToTxn|AddOffsetsToTxn|EndTxn|WriteTxnMarkers|TxnOffsetCommit|AlterConfigs|AlterReplicaLogDirs|` +
-	`\w+DelegationToken|AlterPartitionReassignments|\w+ClientQuotas|\w+UserScramCredentials|DescribeQuorum|UpdateFeatures|DescribeProducers|` +
+	`\w+DelegationToken|\w+ClientQuotas|\w+UserScramCredentials|DescribeQuorum|UpdateFeatures|DescribeProducers|` +
 	`UnregisterBroker|DescribeTransactions|ListTransactions|ConsumerGroup\w+|ListConfigResources|Share\w+|\w+RaftVoter|\w+ShareGroup\w+|` +
 	`StreamsGroup\w+)\(\d+\): `
