@@ -76,7 +76,20 @@ type election struct {
 	// moves are what is to be done, each partition once; all has them in order.
 	moves map[protocol.PartitionID]*change
 	all   []*change
+	// strangers counts what does not exist.
+	strangers int
 }
+
+// unknown refuses what does not exist. Kafka names it each time; here an answer that repeats a name of 32 KiB for each of a million
+// partitions does not (D10).
+func (e *election) unknown(name, message string) *refusal {
+	if e.strangers++; e.strangers <= newPartitionsMax && len(name) <= 2*topicNameMax {
+		return &refusal{protocol.CodeUnknownTopicOrPartition, message + name}
+	}
+	return unnamed
+}
+
+var unnamed = &refusal{protocol.CodeUnknownTopicOrPartition, "No such topic or partition."}
 
 // needed names the partitions that are not led as they should be: what a request for all is answered for.
 func (e *election) needed(v *view) []kmsg.ElectLeadersRequestTopic {
@@ -109,9 +122,9 @@ func (e *election) partition(v *view, topic string, p int32) (*refusal, *change)
 	t, code := v.topicByRef(protocol.TopicID{}, topic)
 	switch {
 	case code != protocol.CodeNone:
-		return &refusal{protocol.CodeUnknownTopicOrPartition, "No such topic as " + topic}, nil
+		return e.unknown(topic, "No such topic as "), nil
 	case p < 0 || int(p) >= len(t.Partitions):
-		return &refusal{protocol.CodeUnknownTopicOrPartition, fmt.Sprintf("No such partition as %s-%d", topic, p)}, nil
+		return e.unknown(fmt.Sprintf("%s-%d", topic, p), "No such partition as "), nil
 	}
 	id := protocol.PartitionID{Topic: t.ID, Partition: p}
 	if _, refused := e.elect(v, t, id); refused != nil {

@@ -143,6 +143,22 @@ func TestM13ElectWithoutOwner(t *testing.T) {
 	}
 }
 
+// TestM13StrangersAreNamedWithinBounds: an answer is not many times as long as what was asked (D10).
+func TestM13StrangersAreNamedWithinBounds(t *testing.T) {
+	e := election{}
+	long := string(make([]byte, 32<<10))
+	if got := e.unknown(long, "No such topic as "); len(got.message) > 100 {
+		t.Errorf("a long name is answered with %d bytes", len(got.message))
+	}
+	if got := e.unknown("t", "No such topic as "); got.message != "No such topic as t" {
+		t.Errorf("got %q", got.message)
+	}
+	e.strangers = newPartitionsMax
+	if got := e.unknown("t", "No such topic as "); got != unnamed {
+		t.Errorf("got %q after many", got.message)
+	}
+}
+
 // TestM13ListsWhatIsUnderWay: an intent shows as a replica that is added and one that is removed.
 func TestM13ListsWhatIsUnderWay(t *testing.T) {
 	from, to := wal.Life{Broker: 1, Epoch: 3}, wal.Life{Broker: 2, Epoch: 1}
