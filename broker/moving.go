@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
@@ -18,6 +21,10 @@ const (
 	ownershipRetry = 500 * time.Millisecond
 	// handOverTimeout bounds one round of giving partitions away: appends wait meanwhile, and go on here when it is over.
 	handOverTimeout = 10 * time.Second
+	// handOverMax partitions are given away together: all of them wait for the slowest, and each needs a share of a manifest object
+	// and of a transaction. While one round writes to etcd the next becomes durable.
+	handOverMax     = 256
+	handOversAtOnce = 2
 )
 
 // keepOwnership does what metadata says about partitions, until ctx ends: it opens what this life was given, claims what it was assigned
@@ -155,6 +162,16 @@ func (b *Broker) handOver(ctx context.Context, transfers []partition.Transfer) e
 	if len(transfers) == 0 {
 		return nil
 	}
+	var g errgroup.Group
+	g.SetLimit(handOversAtOnce)
+	for some := range slices.Chunk(transfers, handOverMax) {
+		g.Go(func() error { return b.handOverSome(ctx, some) })
+	}
+	return g.Wait()
+}
+
+// handOverSome is handOver for partitions that wait for each other.
+func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfer) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	begun := time.Now()

@@ -104,10 +104,10 @@ func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) (all []
 }
 
 // settle finds out about the commits of logs whose last one had an unknown outcome. One that was applied is adopted; one that was not may
-// be applied yet, so it is made again, the very same, before another is. It returns the logs that are still ours: one that metadata does
+// be applied yet, so it is made again, the very same, before another is. A log whose move had an unknown outcome leaves if it has moved. It returns the logs that are still ours: one that metadata does
 // not know any more is being deleted, and its records need no manifest.
 func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
-	if !slices.ContainsFunc(logs, func(l *Log) bool { return l.unsettled() != nil }) {
+	if !slices.ContainsFunc(logs, func(l *Log) bool { return l.unsettled() != nil || l.moveUnknown.Load() }) {
 		return logs, nil
 	}
 	states, err := s.opts.Manifests.Partitions(ctx)
@@ -124,7 +124,10 @@ func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
 		x := l.unsettled()
 		st, known := heads[l.id]
 		switch {
-		case x == nil:
+		case known && l.moveUnknown.Load() && st.Owner != s.opts.Life:
+			s.forsake(l)
+			continue
+		case x == nil: // also of a move that may be applied yet: it compares the manifest that is about to be replaced
 		case !known:
 			continue
 		case st.Owner != s.opts.Life:

@@ -39,8 +39,13 @@ func (m *moving) advance(drained bool) {
 	}
 }
 
-// settlePause is the time between questions about a move of unknown outcome.
-const settlePause = 200 * time.Millisecond
+const (
+	// settlePause is the time between questions about a move of unknown outcome.
+	settlePause = 200 * time.Millisecond
+	// moveTimeout bounds the transactions of one HandOver, and the questions about those of unknown outcome. It is their own: a caller
+	// whose time ends in the middle would leave partitions that nobody serves.
+	moveTimeout = 10 * time.Second
+)
 
 // HandOver gives partitions to other lives (O2a): no append is admitted any more, what was admitted is committed, and a transaction
 // names the new owner, who finds everything in the manifest that goes with it. Appends that come meanwhile wait: they get ErrNotLeader
@@ -102,6 +107,8 @@ func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*L
 		}
 		moves = append(moves, m)
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), moveTimeout)
+	defer cancel()
 	var failed []error
 	for i, outcome := range s.opts.Manifests.Move(ctx, s.opts.Life, moves) {
 		x := snapshots[i]
@@ -113,7 +120,9 @@ func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*L
 			s.depart(x)
 			moved = append(moved, x.log.id)
 		case errors.Is(outcome, metadata.ErrUnknownOutcome):
-			// Neither owner nor not, until this life ends.
+			// Neither owner nor not: see settle.
+			s.lend(x)
+			x.log.moveUnknown.Store(true)
 			x.log.stop(fmt.Errorf("%w: %w", ErrNotLeader, outcome))
 			failed = append(failed, outcome)
 		default:
@@ -217,13 +226,22 @@ func (l *Log) stop(err error) {
 
 // depart lets go of a log whose partition another life owns.
 func (s *Set) depart(x *snapshot) {
-	l := x.log
+	s.lend(x)
+	s.forsake(x.log)
+}
+
+// lend notes the slots of this life that a snapshot's manifest names, before the log forgets them: see neededSlots.
+func (s *Set) lend(x *snapshot) {
 	for _, e := range x.extents {
 		if e.Life == s.life {
-			s.lent.add(l.id, e.Seq) // before the log forgets it: see neededSlots
+			s.lent.add(x.log.id, e.Seq)
 			break
 		}
 	}
+}
+
+// forsake takes a log out of the set whose partition another life owns.
+func (s *Set) forsake(l *Log) {
 	s.mu.Lock()
 	if s.logs[l.id] == l {
 		delete(s.logs, l.id)

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -21,7 +22,9 @@ type Log struct {
 	gone bool
 	// moving is not nil while the log is on its way to another owner.
 	moving *moving
-	epoch  int32
+	// moveUnknown: nobody could say whether the partition has moved.
+	moveUnknown atomic.Bool
+	epoch       int32
 	// dirty: the log is on the Set's list of logs whose manifest is behind.
 	dirty bool
 	// attempt is the last commit of the log's manifest while its outcome is unknown.

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemill/tidemill/bench/kgodriver"
 	"github.com/tidemill/tidemill/bench/peer"
 	"github.com/tidemill/tidemill/bench/rawdriver"
 	"github.com/tidemill/tidemill/bench/report"
@@ -68,7 +69,12 @@ func move1000(ctx context.Context, e *Env) error {
 	if err := m.moveAll(ctx, second, stored); err != nil {
 		return err
 	}
-	return m.join(ctx)
+	third, err := m.join(ctx)
+	if err != nil {
+		return err
+	}
+	defer third.Discard()
+	return m.stopUnderLoad(ctx, first)
 }
 
 func (m *moving) start(id string) (*peer.Broker, error) {
@@ -145,25 +151,70 @@ func (m *moving) moveAll(ctx context.Context, to *peer.Broker, stored int64) err
 }
 
 // join starts a third broker when the other two are even, and sees how long it takes to carry its share.
-func (m *moving) join(ctx context.Context) error {
+func (m *moving) join(ctx context.Context) (*peer.Broker, error) {
 	even := func() (bool, error) { return m.owned(1) >= movedPartitions*45/100, nil }
 	if err := m.until(ctx, even); err != nil {
-		return err
+		return nil, err
 	}
 	begun := time.Now()
 	third, err := m.start("3")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer third.Discard()
 	ready := time.Since(begun)
 	share := func() (bool, error) { return m.owned(3) >= movedPartitions*30/100, nil }
 	if err := m.until(ctx, share); err != nil {
-		return err
+		return third, err
 	}
 	m.e.add(report.Row{
 		What:     "a third broker joins: from its start to its share",
 		Measured: fmt.Sprintf("%.2f s, of which %.2f s until it was ready; it owns %d of %d partitions", time.Since(begun).Seconds(), ready.Seconds(), m.owned(3), movedPartitions),
+	})
+	return third, nil
+}
+
+// stopUnderLoad lets one broker own everything, 100 clients use it, and then ends it with SIGTERM.
+func (m *moving) stopUnderLoad(ctx context.Context, b *peer.Broker) error {
+	for _, id := range []int32{2, 3} {
+		if err := m.meta.SetDrain(ctx, id, true); err != nil {
+			return err
+		}
+	}
+	if err := m.until(ctx, func() (bool, error) { return m.owned(1) == movedPartitions, nil }); err != nil {
+		return err
+	}
+	l := standard("served", 0.5)
+	l.Addr, l.Partitions, l.Producers, l.Consumers, l.For = b.Addr, 12, 50, 50, 20*time.Second
+	type outcome struct {
+		r   kgodriver.Report
+		err error
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		r, err := l.Run(ctx)
+		ended <- outcome{r, err}
+	}()
+	if err := pause(ctx, l.WarmUp+l.For/2); err != nil {
+		return err
+	}
+	begun := time.Now()
+	for _, id := range []int32{2, 3} { // its stop needs somebody to give the partitions to
+		if err := m.meta.SetDrain(ctx, id, false); err != nil {
+			return err
+		}
+	}
+	b.Stop()
+	took := time.Since(begun)
+	o := <-ended
+	if o.err != nil {
+		return o.err
+	}
+	m.e.add(report.Row{
+		What: fmt.Sprintf("SIGTERM of a broker with %d partitions and 100 clients: until it has ended", movedPartitions+l.Partitions),
+		Measured: fmt.Sprintf("%.1f s; slowest acknowledgement %.0f ms; %d records, %d failed, %d lost, %d twice, %d out of order",
+			took.Seconds(), o.r.Ack.Max, o.r.Records, o.r.Failed, o.r.Lost, o.r.Duplicated, o.r.Reordered),
+		Target:  "≤ 20 s, nothing lost",
+		Verdict: report.Judge(took <= 20*time.Second && o.r.Failed+o.r.Lost+o.r.Duplicated+o.r.Reordered == 0), Invalid: o.r.Invalid,
 	})
 	return nil
 }
