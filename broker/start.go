@@ -124,7 +124,7 @@ func (b *Broker) checkAlone(ctx context.Context, id int32) error {
 func (b *Broker) beginLife(ctx context.Context) (err error) {
 	id := b.cfg.BrokerID
 	if id < 0 && !b.cfg.Cluster.Embedded() {
-		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID); err != nil {
+		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID, net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port)))); err != nil {
 			return fmt.Errorf("begin a life under a leased broker id: %w", err)
 		}
 		return nil

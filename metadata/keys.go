@@ -17,7 +17,8 @@ func (k keys) pids() string    { return string(k) + "pid" }
 
 func (k keys) brokers() string         { return string(k) + "b/" }
 func (k keys) broker(id int32) string  { return k.brokers() + strconv.Itoa(int(id)) }
-func (k keys) epoch(id int32) string   { return string(k) + "epoch/" + strconv.Itoa(int(id)) }
+func (k keys) epoch(id int32) string   { return k.epochs() + strconv.Itoa(int(id)) }
+func (k keys) epochs() string          { return string(k) + "epoch/" }
 func (k keys) allLives() string        { return string(k) + "w/" }
 func (k keys) lives(id int32) string   { return string(k) + "w/" + strconv.Itoa(int(id)) + "/" }
 func (k keys) state(l wal.Life) string { return string(k) + "w/" + l.String() + "/state" }

@@ -22,7 +22,7 @@ func (s *Store) OpenLife(ctx context.Context, broker int32) (wal.Life, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	for {
-		life, ok, err := s.openNext(ctx, broker, math.MaxInt64, nil)
+		life, ok, err := s.openNext(ctx, broker, "", math.MaxInt64, nil)
 		if err != nil || ok {
 			return life, err
 		}
@@ -30,8 +30,9 @@ func (s *Store) OpenLife(ctx context.Context, broker int32) (wal.Life, error) {
 	}
 }
 
-// openNext opens the life behind the broker's last one, unless one was opened after revision asOf or also does not hold.
-func (s *Store) openNext(ctx context.Context, broker int32, asOf int64, also []clientv3.Cmp) (wal.Life, bool, error) {
+// openNext opens the life behind the broker's last one, unless one was opened after revision asOf or also does not hold. The address is
+// that of a broker that leases the id.
+func (s *Store) openNext(ctx context.Context, broker int32, address string, asOf int64, also []clientv3.Cmp) (wal.Life, bool, error) {
 	key := s.keys.epoch(broker)
 	r, err := s.read(ctx, fmt.Sprintf("read the epoch of broker %d", broker), clientv3.OpGet(key))
 	if err != nil {
@@ -42,7 +43,7 @@ func (s *Store) openNext(ctx context.Context, broker int32, asOf int64, also []c
 	}
 	life := wal.Life{Broker: broker, Epoch: 1}
 	if kv := kvAt(r, 0); kv != nil {
-		v, err := decode[counterValue](key, kv.Value)
+		v, err := decode[idValue](key, kv.Value)
 		if err != nil {
 			return wal.Life{}, false, err
 		}
@@ -54,7 +55,7 @@ func (s *Store) openNext(ctx context.Context, broker int32, asOf int64, also []c
 		what: "open life " + life.String(),
 		when: append([]clientv3.Cmp{revIs(key, revAt(r, 0)), revIs(s.keys.state(life), 0)}, also...),
 		then: []clientv3.Op{
-			clientv3.OpPut(key, encode(counterValue{newHeader(op), int64(life.Epoch)})),
+			clientv3.OpPut(key, encode(idValue{counterValue{newHeader(op), int64(life.Epoch)}, address})),
 			clientv3.OpPut(s.keys.state(life), encode(stateValue{header: newHeader(op), Phase: phaseNames[wal.PhaseOpen]})),
 			clientv3.OpPut(s.keys.trim(life), encode(counterValue{newHeader(op), 0})),
 		},
@@ -64,13 +65,17 @@ func (s *Store) openNext(ctx context.Context, broker int32, asOf int64, also []c
 	return life, ok, err
 }
 
-// OpenLeasedLife opens a life under an id that no broker has now: the lowest from first on whose lives are all SEALED and that is not
-// registered. The id is held by the open life itself, so that no two brokers get the same.
-func (s *Store) OpenLeasedLife(ctx context.Context, first int32) (wal.Life, error) {
+// OpenLeasedLife opens a life under an id that no broker has now: the lowest from first on whose lives are all SEALED, that is not
+// registered, and that no broker at another address ever had. The id is held by the open life itself, so that no two brokers get the same.
+//
+// An id stays with its address because clients know connections by ids: a connection of Kafka's Java client to the address that an id
+// had once is used for as long as it lasts, whoever listens there. If a broker came back there under another id, and the id elsewhere,
+// the client would ask the wrong broker for ever.
+func (s *Store) OpenLeasedLife(ctx context.Context, first int32, address string) (wal.Life, error) {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	for {
-		taken, asOf, err := s.takenIDs(ctx)
+		taken, asOf, err := s.takenIDs(ctx, address)
 		if err != nil {
 			return wal.Life{}, err
 		}
@@ -78,15 +83,16 @@ func (s *Store) OpenLeasedLife(ctx context.Context, first int32) (wal.Life, erro
 		for taken[id] {
 			id++
 		}
-		life, ok, err := s.openNext(ctx, id, asOf, []clientv3.Cmp{revIs(s.keys.broker(id), 0)})
+		life, ok, err := s.openNext(ctx, id, address, asOf, []clientv3.Cmp{revIs(s.keys.broker(id), 0)})
 		if err != nil || ok {
 			return life, err
 		}
 	}
 }
 
-// takenIDs returns the ids of brokers that are registered or have a life that is not SEALED, and as of which revision.
-func (s *Store) takenIDs(ctx context.Context) (taken map[int32]bool, asOf int64, err error) {
+// takenIDs returns the ids of brokers that are registered, have a life that is not SEALED, or were had at another address, and as of
+// which revision.
+func (s *Store) takenIDs(ctx context.Context, address string) (taken map[int32]bool, asOf int64, err error) {
 	r, err := s.read(ctx, "read etcd's revision", clientv3.OpGet(s.keys.cluster()))
 	if err != nil {
 		return nil, 0, err
@@ -97,6 +103,15 @@ func (s *Store) takenIDs(ctx context.Context) (taken map[int32]bool, asOf int64,
 		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.brokers()))
 		bad = cmp.Or(bad, err)
 		taken[id] = true
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	err = s.page(ctx, s.keys.epochs(), asOf, func(kv *mvccpb.KeyValue) {
+		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.epochs()))
+		v, err2 := decode[idValue](string(kv.Key), kv.Value)
+		bad = cmp.Or(bad, err, err2)
+		taken[id] = taken[id] || v.Address != address
 	})
 	if err != nil {
 		return nil, 0, err

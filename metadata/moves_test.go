@@ -165,7 +165,7 @@ func TestIntents(t *testing.T) {
 	}
 }
 
-// TestLeasedIDs: brokers without a name get ids that nobody has, and one that was given back is used again.
+// TestLeasedIDs: brokers without a name get ids that nobody has, and one that was given back is used again, at the same address only.
 func TestLeasedIDs(t *testing.T) {
 	s, other := open(t), open(t)
 	lives := make([]wal.Life, 6)
@@ -175,7 +175,7 @@ func TestLeasedIDs(t *testing.T) {
 		if i%2 == 1 {
 			by = other
 		}
-		wg.Go(func() { lives[i] = must[wal.Life](t)(by.OpenLeasedLife(t.Context(), 1)) })
+		wg.Go(func() { lives[i] = must[wal.Life](t)(by.OpenLeasedLife(t.Context(), 1, "here:1")) })
 	}
 	wg.Wait()
 	seen := map[int32]wal.Life{}
@@ -186,7 +186,10 @@ func TestLeasedIDs(t *testing.T) {
 		seen[l.Broker] = l
 	}
 	seal(t, s, seen[3], 0)
-	if l := must[wal.Life](t)(s.OpenLeasedLife(t.Context(), 1)); l.Broker != 3 || l.Epoch != 2 {
+	if l := must[wal.Life](t)(s.OpenLeasedLife(t.Context(), 1, "there:1")); l.Broker != 7 {
+		t.Errorf("got %v at another address, want broker 7", l)
+	}
+	if l := must[wal.Life](t)(s.OpenLeasedLife(t.Context(), 1, "here:1")); l.Broker != 3 || l.Epoch != 2 {
 		t.Errorf("got %v, want the second life of broker 3", l)
 	}
 }

@@ -69,6 +69,12 @@ type counterValue struct {
 	Value int64 `json:"value"`
 }
 
+// idValue is the last epoch of a broker id, and where the broker that has leased the id is reached; "" if it was given one.
+type idValue struct {
+	counterValue
+	Address string `json:"address,omitempty"`
+}
+
 type topicValue struct {
 	header
 	Name       string            `json:"name"`
