@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 LINT     = $(CURDIR)/bin/golangci-lint
 SEEDS   ?= 200000
+SIM     ?= ./wal/... ./sim
 FUZZTIME ?= 20s
 # The race detector needs a C compiler; without one the same tests run without it, so that Go alone is enough.
 RACE    ?= $(if $(shell command -v $$($(GO) env CC) 2>/dev/null),-race)
@@ -25,10 +26,10 @@ cluster: build ## run three brokers, etcd and MinIO on loopback: Kafka on 127.0.
 build: ## build bin/broker
 	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/broker
 
-# The model checker is one goroutine that counts states: the race detector would only make it slow.
+# The model checker counts states and the cluster's simulation lets one thing happen at a time: the race detector would only make them slow.
 test: ## unit, property, simulation and contract tests under the race detector (needs Go alone)
-	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v /wal/model$$)
-	$(GO) test -timeout 5m ./wal/model
+	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v -e /wal/model$$ -e /sim$$)
+	$(GO) test -timeout 5m ./wal/model ./sim
 	$(GO) test -C bench $(RACE) -timeout 10m ./...
 	$(GO) test -C deploy/check ./...
 
@@ -36,8 +37,8 @@ e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools,
 	./e2e/setup.sh
 	cd e2e && $(GO) test -count=1 -timeout 50m -v ./...
 
-sim: ## the log under many more seeds: make sim SEEDS=1000000, or SEED=42 to replay one
-	TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 60m ./wal/... -run Sim -v
+sim: ## the log and the cluster under many more seeds: make sim SEEDS=1000000, or SEED=42 SIM=./sim to replay one
+	TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 600m $(SIM) -run 'Sim|KnownBugs' -v
 
 lint: $(LINT) ## gofmt, vet, golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"coordinator": 3, "coordinator/group": 4,
 	"controller": 3,
 	"audit":      4,
+	"sim":        4,
 	"broker":     5,
 	"cmd/broker": 6,
 }
