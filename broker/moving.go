@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -30,13 +31,14 @@ const (
 // keepOwnership does what metadata says about partitions, until ctx ends: it opens what this life was given, claims what it was assigned
 // of ended lives, and hands over what is to go elsewhere. Each by itself, so that none waits for another.
 func (b *Broker) keepOwnership(ctx context.Context) error {
+	var all sync.WaitGroup
 	for _, work := range []struct {
 		what string
 		once func(context.Context) error
-	}{{"adopt partitions", b.adoptGiven}, {"take over partitions", b.claimAssigned}, {"hand over partitions", b.handOverIntended}} {
-		b.background.Go(func() { b.onChange(ctx, work.what, work.once) })
+	}{{"adopt", b.adoptGiven}, {"take over", b.claimAssigned}, {"hand over", b.handOverIntended}} {
+		all.Go(func() { b.onChange(ctx, work.what, work.once) })
 	}
-	<-ctx.Done()
+	all.Wait()
 	return nil
 }
 
@@ -48,7 +50,7 @@ func (b *Broker) onChange(ctx context.Context, what string, once func(context.Co
 		var again <-chan time.Time
 		if err != nil && ctx.Err() == nil {
 			if !errors.Is(err, metadata.ErrStale) { // somebody was quicker
-				b.log.Warn(what+" failed; it is tried again", slog.Any("error", err))
+				b.log.Warn("moving partitions failed; it is tried again", slog.String("work", what), slog.Any("error", err))
 			}
 			again = time.After(ownershipRetry)
 		}

@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// ErrNoSettings: nobody has set up the cluster yet.
+// ErrNoSettings means that nobody has set up the cluster yet.
 var ErrNoSettings = errors.New("metadata: the cluster has no settings")
 
 // Settings are what the brokers of a cluster have in common. Brokers read them when they start.
