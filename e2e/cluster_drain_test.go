@@ -89,6 +89,15 @@ func TestClusterScale(t *testing.T) {
 	at := r.load.Elapsed()
 	t.Logf("figure: 1 to 3 brokers: %v until partitions were spread; longest gap in one partition %v; of the topic each leads %s",
 		(at - r.faultAt).Round(time.Millisecond), r.load.LongestPartitionGap(r.faultAt, at), r.cluster.Spread(topic))
+	count, err := r.cluster.Leaders(topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range r.cluster.Running() {
+		if count[n] < clusterPartitions/3-1 {
+			t.Errorf("%s leads %d of the topic's %d partitions: a new broker is to take its share of each topic", n.Name, count[n], clusterPartitions)
+		}
+	}
 	for _, n := range r.cluster.Nodes[1:] {
 		n.Terminate()
 	}
