@@ -18,6 +18,7 @@ var clusterVerbs = []verb{
 	{"info", "show the brokers, what each owns, and what is without an owner or on its way", clusterInfo},
 	{"drain", "empty a broker and keep it empty, until --undo", clusterDrain},
 	{"move", "move partitions to a broker and pin them there", clusterMove},
+	{"dead", "say that a broker is dead: end its log, so that the others take over", clusterDead},
 	{"balance", "show or write what balance asks for now, and remove pins", clusterBalance},
 }
 
@@ -48,14 +49,15 @@ func clusterHelp(e *environment) error {
 	for _, v := range clusterVerbs {
 		_, _ = fmt.Fprintf(w, "  %s\t%s\n", v.name, v.summary)
 	}
-	_, _ = fmt.Fprintln(w, "\nThey talk to etcd alone, so they work whichever brokers are down. See broker cluster VERB --help.")
+	_, _ = fmt.Fprintln(w, "\nThey talk to etcd, and dead to the bucket, so they work whichever brokers are down. See broker cluster VERB --help.")
 	return w.Flush()
 }
 
 // A clusterCall is one run of a verb that looks at a cluster or changes where its partitions are.
 type clusterCall struct {
 	*environment
-	meta *metadata.Store
+	meta   *metadata.Store
+	config *config.Config
 	// words are the arguments before the first flag.
 	words []string
 }
@@ -95,7 +97,7 @@ func (t clusterTask) do(ctx context.Context, e *environment) error {
 		return err
 	}
 	defer opened.close()
-	call.meta = opened.meta
+	call.meta, call.config = opened.meta, opened.config
 	return t.run(ctx, call)
 }
 

@@ -78,6 +78,8 @@ func TestClusterVerbs(t *testing.T) {
 		{name: "no target", args: []string{"move", "t/0"}, code: exitUsage, stderr: "say broker cluster move TOPIC/PARTITION... --to ID"},
 		{name: "no value", args: []string{"move", "t/0", "--to"}, code: exitUsage, stderr: "flag --to needs a value"},
 		{name: "never was", args: []string{"drain", "9"}, code: exitFailure, stderr: "there never was a broker 9; registered are 1, 2"},
+		{name: "dead, but registered", args: []string{"dead", "2"}, code: exitFailure, stderr: "wait for its lease to end, stop it, or say --force"},
+		{name: "dead what", args: []string{"dead"}, code: exitUsage, stderr: "say broker cluster dead ID"},
 		{name: "drain what", args: []string{"drain"}, code: exitUsage, stderr: "say broker cluster drain ID"},
 		{name: "help", args: []string{"move", "--help"}, stdout: []string{"No data is copied."}},
 	} {
@@ -103,16 +105,35 @@ func TestClusterVerbs(t *testing.T) {
 			}
 		}
 	}
-	awaitEven(t, etcd.URL())
+	awaitEven(t, etcd.URL(), "")
+	before := surveyed(t, etcd.URL())
+	ended := before.life(2)
+	if got := command(t, "", "cluster", "dead", "2", "--force", "--cluster", etcd.URL()); got.code != exitOK || !strings.Contains(got.stdout, "ended the log of life 2/") {
+		t.Fatalf("dead: %+v", got)
+	}
+	awaitEven(t, etcd.URL(), ended) // broker 2 found out, and began anew
+	if got := command(t, "", "cluster", "dead", "7", "--cluster", etcd.URL()); got.code != exitOK || !strings.Contains(got.stdout, "broker 7 has no log that is open") {
+		t.Errorf("dead, and never alive: %+v", got)
+	}
 }
 
-// awaitEven waits until balance has given both brokers as much.
-func awaitEven(t *testing.T, url string) {
+// life is that of a broker.
+func (s *clusterSurvey) life(id int32) string {
+	for _, b := range s.Brokers {
+		if b.ID == id {
+			return b.Life
+		}
+	}
+	return ""
+}
+
+// awaitEven waits until balance has given both brokers as much, and broker 2 has another life than one that ended.
+func awaitEven(t *testing.T, url, ended string) {
 	t.Helper()
 	deadline := time.After(time.Minute)
 	for tick := time.Tick(200 * time.Millisecond); ; {
 		s := surveyed(t, url)
-		if o := s.owned(); o[1] == 2 && o[2] == 2 && s.Pinned == 0 && len(s.Moves) == 0 {
+		if o := s.owned(); s.life(2) != ended && o[1] == 2 && o[2] == 2 && s.Pinned == 0 && len(s.Moves) == 0 {
 			return
 		}
 		select {
