@@ -36,8 +36,8 @@ type mistakes struct {
 	partition partition.Faults
 	// anyEpoch: a reader is answered whatever leader epoch it believes in.
 	anyEpoch bool
-	// freshFenced: the end of a partition is answered without a proof; freshLeaving: also while its move is not settled.
-	freshFenced, freshLeaving bool
+	// freshFenced: the end of a partition is answered without a proof.
+	freshFenced bool
 	// unsealed: partitions of a life that is being sealed are claimed.
 	unsealed bool
 	// noRecovery: what was not in manifests when a life ended is left where it lies.
