@@ -88,7 +88,8 @@ func newZombie(t *testing.T, c *harness.Cluster) *zombie {
 	}
 	c.AwaitSpread()
 	z.node = others(c)[0]
-	z.pinned = z.node.Pinned(kgo.WithHooks(&z.written))
+	// Its connections outlast the sleep, though nothing comes.
+	z.pinned = z.node.Pinned(kgo.WithHooks(&z.written), kgo.ConnIdleTimeout(10*time.Minute), kgo.RequestTimeoutOverhead(time.Minute))
 	m, err := c.Metadata(t.Context(), zombieTopic)
 	if err != nil {
 		t.Fatal(err)
