@@ -270,5 +270,6 @@ func (w *world) end() {
 			n.crash()
 		}
 	}
-	time.Sleep(time.Minute) // what does not heed the end of its process, as a move, goes by timeouts
+	w.alarm.Reset(time.Minute) // what does not heed the end of its process, as a move, goes by timeouts
+	<-w.alarm.C
 }
