@@ -74,7 +74,7 @@ func (b *Broker) listOffset(ctx context.Context, v *view, t *metadata.Topic, req
 	if code := checkEpoch(in.CurrentLeaderEpoch, state.LeaderEpoch); code != protocol.CodeNone {
 		return code
 	}
-	if code := b.checkFresh(); code != protocol.CodeNone && in.Timestamp != earliestOffset {
+	if code := b.checkFresh(l); code != protocol.CodeNone && in.Timestamp != earliestOffset {
 		return code
 	}
 	err := position(ctx, l, state, in.Timestamp, req.IsolationLevel, out)

@@ -46,7 +46,7 @@ func (b *Broker) epochEnd(v *view, t *metadata.Topic, in kmsg.OffsetForLeaderEpo
 	if code := checkEpoch(in.CurrentLeaderEpoch, l.State().LeaderEpoch); code != protocol.CodeNone {
 		return code
 	}
-	if code := b.checkFresh(); code != protocol.CodeNone {
+	if code := b.checkFresh(l); code != protocol.CodeNone {
 		return code
 	}
 	out.LeaderEpoch, out.EndOffset = l.EndOffsetForEpoch(in.LeaderEpoch)

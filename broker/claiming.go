@@ -119,7 +119,23 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 	if damaged {
 		return nil
 	}
+	return b.trimOwnerless(ctx, ended)
+}
+
+// trimOwnerless trims those of the ended lives that own nothing any more. The image, which may be of before they got their last partition,
+// can only spare the question: etcd has to say so, after they were SEALED.
+func (b *Broker) trimOwnerless(ctx context.Context, ended endedLives) error {
 	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, _ protocol.PartitionID, p metadata.Partition) { delete(ended, p.Owner) })
+	if len(ended) == 0 {
+		return nil
+	}
+	states, err := b.meta.Partitions(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range states {
+		delete(ended, states[i].Owner)
+	}
 	return b.trimEnded(ctx, ended)
 }
 

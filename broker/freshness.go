@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -60,9 +61,9 @@ func (b *Broker) askProof() {
 	}
 }
 
-// checkFresh is fresh for what is asked of a partition's leader.
-func (b *Broker) checkFresh() protocol.ErrorCode {
-	if b.fresh() {
+// checkFresh is fresh for what is asked of a partition's leader, who may be giving the partition away.
+func (b *Broker) checkFresh(l *partition.Log) protocol.ErrorCode {
+	if b.fresh() && l.Settled() {
 		return protocol.CodeNone
 	}
 	return protocol.CodeNotLeaderOrFollower

@@ -122,6 +122,9 @@ func (b *Broker) opened(ids []protocol.PartitionID) {
 // handOverIntended gives away the partitions that intents send to other brokers that live. It also finds out when others own what this
 // life serves: then its log has been ended.
 func (b *Broker) handOverIntended(ctx context.Context) error {
+	if err := b.logs.SettleMoves(ctx); err != nil {
+		return err
+	}
 	img := b.meta.Image()
 	var transfers []partition.Transfer
 	foreign := false

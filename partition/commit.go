@@ -124,7 +124,7 @@ func (s *Set) settle(ctx context.Context, logs []*Log) ([]*Log, error) {
 		x := l.unsettled()
 		st, known := heads[l.id]
 		switch {
-		case known && l.moveUnknown.Load() && st.Owner != s.opts.Life:
+		case known && l.moveUnknown.Load() && (st.Owner != s.opts.Life || st.LeaderEpoch != l.epoch): // it may be back
 			s.forsake(l)
 			continue
 		case x == nil: // also of a move that may be applied yet: it compares the manifest that is about to be replaced

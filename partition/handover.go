@@ -52,6 +52,11 @@ const (
 // once the partition is the other's, and go on here if it stays. It returns those that are not ours any more; an error says why others
 // stay. Slots and segments stay where they are, for the new owner to read; nothing is copied.
 func (s *Set) HandOver(ctx context.Context, transfers []Transfer) (moved []protocol.PartitionID, err error) {
+	// Taken first, so that appends do not wait for a checkpoint.
+	if err := s.acquire(ctx); err != nil {
+		return nil, err
+	}
+	defer s.release()
 	targets := make(map[*Log]wal.Life, len(transfers))
 	logs := make([]*Log, 0, len(transfers))
 	for _, t := range transfers {
@@ -69,10 +74,6 @@ func (s *Set) HandOver(ctx context.Context, transfers []Transfer) (moved []proto
 			return nil, err
 		}
 	}
-	if err := s.acquire(ctx); err != nil {
-		return nil, err
-	}
-	defer s.release()
 	ours, err := s.settle(ctx, logs)
 	if err != nil {
 		return nil, err
@@ -112,15 +113,15 @@ func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*L
 	var failed []error
 	for i, outcome := range s.opts.Manifests.Move(ctx, s.opts.Life, moves) {
 		x := snapshots[i]
-		if errors.Is(outcome, metadata.ErrUnknownOutcome) {
-			outcome = s.settleMove(ctx, &moves[i])
+		if outcome != nil && !errors.Is(outcome, metadata.ErrUnavailable) {
+			outcome = s.settleMove(ctx, &moves[i], outcome)
 		}
 		switch {
 		case outcome == nil:
 			s.depart(x)
 			moved = append(moved, x.log.id)
 		case errors.Is(outcome, metadata.ErrUnknownOutcome):
-			// Neither owner nor not: see settle.
+			// Neither owner nor not: see SettleMoves.
 			s.lend(x)
 			x.log.moveUnknown.Store(true)
 			x.log.stop(fmt.Errorf("%w: %w", ErrNotLeader, outcome))
@@ -135,24 +136,74 @@ func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*L
 	return moved, nil
 }
 
-// settleMove finds out about a move: it is made again until it has succeeded, or failed for a reason that an earlier attempt had met too.
-func (s *Set) settleMove(ctx context.Context, m *metadata.Move) (outcome error) {
+// settleMove finds out about a move that was refused, or whose outcome is not known. That an attempt is refused does not tell whether an
+// earlier one was applied, which may be why: the record does, by its leader epoch, as the partition may be back by now. When an attempt was
+// refused and the record is as before, those under way will be refused too: they compare the same.
+func (s *Set) settleMove(ctx context.Context, m *metadata.Move, outcome error) error {
+	unknown := func(err error) bool {
+		return errors.Is(err, metadata.ErrUnavailable) || errors.Is(err, metadata.ErrUnknownOutcome)
+	}
 	for {
 		states, err := s.opts.Manifests.States(ctx, []protocol.PartitionID{m.ID})
-		if err == nil && (len(states) == 0 || states[0].Owner != s.opts.Life) {
-			return nil // moved, and perhaps further; or deleted
-		}
-		if err == nil {
-			// An attempt that is under way compares what this one compares: once one is refused, both are.
-			outcome = s.opts.Manifests.Move(ctx, s.opts.Life, []metadata.Move{*m})[0]
-			if !errors.Is(outcome, metadata.ErrUnavailable) && !errors.Is(outcome, metadata.ErrUnknownOutcome) {
-				return outcome
+		switch {
+		case err != nil:
+		case len(states) == 0 || states[0].Owner != s.opts.Life || states[0].LeaderEpoch >= m.LeaderEpoch:
+			return nil // moved, and perhaps further, or back; or deleted
+		case !unknown(outcome):
+			return outcome
+		default:
+			if outcome = s.opts.Manifests.Move(ctx, s.opts.Life, []metadata.Move{*m})[0]; outcome == nil {
+				return nil
+			}
+			if !unknown(outcome) {
+				continue
 			}
 		}
 		if err := pause(ctx, settlePause); err != nil {
 			return fmt.Errorf("%w: %w", metadata.ErrUnknownOutcome, err)
 		}
 	}
+}
+
+// SettleMoves finds out about the moves of unknown outcome. A log that has moved leaves. One that has not goes on once metadata has
+// accepted a newer manifest of it: a move that may still be under way compares the one before, so it cannot be applied any more.
+func (s *Set) SettleMoves(ctx context.Context) error {
+	logs := slices.DeleteFunc(s.all(), func(l *Log) bool { return !l.moveUnknown.Load() })
+	if len(logs) == 0 {
+		return nil
+	}
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer s.release()
+	ours, err := s.settle(ctx, logs)
+	if err != nil {
+		return err
+	}
+	if err := s.commitHeads(ctx, ours); err != nil {
+		return fmt.Errorf("settle %d moves: %w", len(ours), err)
+	}
+	for _, l := range ours {
+		l.goOn()
+	}
+	return nil
+}
+
+// goOn lets a log lead again that was stopped for a move of unknown outcome.
+func (l *Log) goOn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moveUnknown.Load() && !l.gone {
+		l.ended = l.set.fencedError()
+		l.moveUnknown.Store(false)
+	}
+}
+
+// Settled reports whether the log is certainly its partition's: it is neither on its way to another owner nor gone.
+func (l *Log) Settled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.moving == nil && !l.gone && !l.moveUnknown.Load()
 }
 
 // beginMoving lets appends wait from now on. It reports false when the log has ended or is moving already.
@@ -246,6 +297,10 @@ func (s *Set) forsake(l *Log) {
 	if s.logs[l.id] == l {
 		delete(s.logs, l.id)
 	}
+	if s.departed == nil {
+		s.departed = map[protocol.PartitionID]bool{}
+	}
+	s.departed[l.id] = true
 	s.mu.Unlock()
 	var work commitWork
 	l.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"runtime"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
@@ -178,7 +179,9 @@ func TestHandOverGivesUp(t *testing.T) {
 }
 
 // TestHandOverUnknown: nobody can say whether the partition has moved, so it is served neither as ours nor as another's.
-func TestHandOverUnknown(t *testing.T) {
+func TestHandOverUnknown(t *testing.T) { synctest.Test(t, handOverUnknown) }
+
+func handOverUnknown(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.start(), w.start()
 	l := a.create(0)
@@ -204,6 +207,59 @@ func TestHandOverUnknown(t *testing.T) {
 	}
 	late.want(t, "late", -1, ErrNotLeader)
 	l.try(plain(1, 0)).want(t, "later", -1, ErrNotLeader)
+	if l.Settled() {
+		t.Error("the log is said to be certainly ours")
+	}
+	version := w.meta.states[pid(0)].Manifest
+	w.meta.before, w.meta.partitions = nil, nil
+	if err := a.set.SettleMoves(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w.meta.states[pid(0)].Manifest == version {
+		t.Error("the log goes on, and a move that is under way may be applied yet")
+	}
+	again := l.try(plain(1, 0))
+	a.commit()
+	again.want(t, "after the move was known not to be applied", 1, nil)
+}
+
+// TestMovedUnknown: the move was applied, which nobody could say; the log leaves when etcd answers, also if the partition is back by then.
+func TestMovedUnknown(t *testing.T) {
+	for _, back := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { movedUnknown(t, back) })
+	}
+}
+
+func movedUnknown(t *testing.T, back bool) {
+	w := newWorld(t)
+	a, b := w.start(), w.start()
+	l := a.create(0)
+	l.try(plain(1, 0))
+	a.commit()
+	w.meta.after, w.meta.partitions = metadata.ErrUnknownOutcome, errMeta
+	w.meta.apply = 1 // behind the only one
+	if moved, err := a.set.HandOver(t.Context(), []Transfer{{pid(0), b.life}}); !errors.Is(err, metadata.ErrUnknownOutcome) || len(moved) != 0 {
+		t.Fatal(moved, err)
+	}
+	w.meta.after, w.meta.partitions = nil, nil
+	states, _ := w.meta.Partitions(t.Context())
+	if adopted, err := b.set.Adopt(t.Context(), states); err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	if back {
+		if moved, err := b.set.HandOver(t.Context(), []Transfer{{pid(0), a.life}}); err != nil || len(moved) != 1 {
+			t.Fatal(moved, err)
+		}
+	}
+	if err := a.set.SettleMoves(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, open := a.set.Get(pid(0)); open {
+		t.Errorf("back %v: the log of before is served", back)
+	}
+	if a.set.Create(pid(0), 0) != nil {
+		t.Errorf("back %v: the partition is new again", back)
+	}
 }
 
 // TestHandOverFenced: the life ends while a partition is on its way; whoever waits is told.

@@ -36,6 +36,8 @@ type Set struct {
 	// leaving are deleted logs whose last appends the write-ahead log still holds.
 	leaving map[protocol.PartitionID]*Log
 	fenced  error
+	// departed are the partitions that went from this life to others: none of them is new any more.
+	departed map[protocol.PartitionID]bool
 
 	// lent are the slots of this life that partitions of other owners need.
 	lent lentSlots
@@ -103,13 +105,17 @@ func (s *Set) Get(id protocol.PartitionID) (*Log, bool) {
 	return l, ok
 }
 
-// Create adds the empty log of a new partition, or returns the one that is there.
+// Create adds the empty log of a new partition, or returns the one that is there. It returns nil for a partition that this life has given
+// away: who calls it new looks at metadata of before.
 func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	policy := s.opts.Policy(id.Topic)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l, ok := s.logs[id]; ok {
 		return l
+	}
+	if s.departed[id] {
+		return nil
 	}
 	l := &Log{
 		set: s, id: id, epoch: leaderEpoch, ended: s.fenced, epochs: []Epoch{{Epoch: leaderEpoch, Life: s.life}}, policy: policy,
