@@ -30,7 +30,9 @@ type produceCall struct {
 	acks    int16
 	unnamed bool   // a batch is of a transaction and the request names none: nothing is taken (3.2 rule 1)
 	release func() // gives the request's frame back
-	timer   *time.Timer
+	// patience is until when the request waits for partitions that are on their way to this broker; zero: it has not waited.
+	patience time.Time
+	timer    *time.Timer
 
 	// mu guards what appends that end and the timer share. Until the first append is started the request's goroutine has it
 	// all to itself; timer is set before that goroutine counts itself out of pending, so whoever counts last sees it.
@@ -146,6 +148,11 @@ func (p *produceCall) append(req *kmsg.ProduceRequest, t *metadata.Topic, in *km
 		return &produceRefusal{code: protocol.CodeUnknownTopicOrPartition}
 	}
 	l, code := p.b.ownedLog(p.v, t, in.Partition)
+	if code == protocol.CodeNotLeaderOrFollower {
+		if l = p.awaitArrival(t, in.Partition); l != nil {
+			code = protocol.CodeNone
+		}
+	}
 	if code != protocol.CodeNone {
 		return &produceRefusal{code: code}
 	}

@@ -101,6 +101,7 @@ func (b *Broker) adoptGiven(ctx context.Context) error {
 func (b *Broker) opened(ids []protocol.PartitionID) {
 	b.known.Lock()
 	defer b.known.Unlock()
+	defer b.arrivals.tell()
 	v := b.view()
 	for _, id := range ids {
 		t, ok := v.img.TopicsByID[id.Topic]

@@ -67,8 +67,28 @@ func newView(img *metadata.Image, static map[string]string, self int32, info met
 			v.brokers = append(v.brokers, liveBroker{id, other.BrokerInfo})
 		}
 	}
+	v.addCutOff()
 	slices.SortFunc(v.brokers, func(a, b liveBroker) int { return cmp.Compare(a.id, b.id) })
 	return v
+}
+
+// addCutOff adds the brokers that own partitions though their lease has ended. They may be cut off from etcd and lead all the same, until
+// their logs are ended; without them, clients that come now would be told of no leader.
+func (v *view) addCutOff() {
+	if len(v.img.Gone) == 0 {
+		return
+	}
+	owners := map[int32]bool{}
+	forEachPartition(v.img, func(_ *metadata.Topic, _ protocol.PartitionID, p metadata.Partition) {
+		if b, gone := v.img.Gone[p.Owner.Broker]; gone && b.Life == p.Owner {
+			owners[p.Owner.Broker] = true
+		}
+	})
+	for id := range owners {
+		if id != v.self {
+			v.brokers = append(v.brokers, liveBroker{id, v.img.Gone[id].BrokerInfo})
+		}
+	}
 }
 
 // logConfig returns what holds for the topic.

@@ -13,7 +13,10 @@ type Image struct {
 	// Brokers are the registered ones, by id. Absence is a hint, not a proof, that a broker is gone.
 	Brokers map[int32]Broker
 	// Drains are the ids of brokers that an operator wants empty, registered or not.
-	Drains     map[int32]bool
+	Drains map[int32]bool
+	// Gone are brokers that were registered since this Store was opened and are not any more, by id. One whose life owns partitions may
+	// live on, cut off from etcd.
+	Gone       map[int32]Broker
 	Topics     map[string]*Topic
 	TopicsByID map[protocol.TopicID]*Topic
 	// BrokerConfigs holds the dynamic configs by broker id; the cluster-wide default is under DefaultBroker.

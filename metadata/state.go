@@ -18,9 +18,11 @@ type state struct {
 	cluster    Cluster
 	controller Controller
 	brokers    map[int32]Broker
-	drains     map[int32]bool
-	configs    map[int32]ConfigSet
-	topics     map[protocol.TopicID]*topicState
+	// gone are brokers as they were registered last.
+	gone    map[int32]Broker
+	drains  map[int32]bool
+	configs map[int32]ConfigSet
+	topics  map[protocol.TopicID]*topicState
 	// revs holds the revision of each key that is in the state: to tell what a new list changes.
 	revs map[string]int64
 	// changed topics and whether brokers or configs changed, since the last image.
@@ -47,7 +49,7 @@ type target struct {
 
 func newState(k keys) *state {
 	return &state{
-		keys: k, brokers: map[int32]Broker{}, drains: map[int32]bool{}, configs: map[int32]ConfigSet{}, topics: map[protocol.TopicID]*topicState{},
+		keys: k, brokers: map[int32]Broker{}, gone: map[int32]Broker{}, drains: map[int32]bool{}, configs: map[int32]ConfigSet{}, topics: map[protocol.TopicID]*topicState{},
 		revs: map[string]int64{}, dirty: map[protocol.TopicID]bool{}, dirtyBrokers: true, dirtyConfigs: true,
 	}
 }
@@ -107,9 +109,13 @@ func (s *state) applyBroker(key, rest string, value []byte) error {
 	}
 	s.dirtyBrokers = true
 	if value == nil {
+		if b, known := s.brokers[id]; known {
+			s.gone[id] = b
+		}
 		delete(s.brokers, id)
 		return nil
 	}
+	delete(s.gone, id)
 	v, err := decode[brokerValue](key, value)
 	if err != nil {
 		return err
@@ -275,10 +281,10 @@ func (s *state) touch(id protocol.TopicID, t *topicState) {
 func (s *state) image(old *Image) *Image {
 	i := &Image{Cluster: s.cluster, Revision: s.revision, Controller: s.controller, changed: make(chan struct{})}
 	if old != nil {
-		i.Brokers, i.Drains, i.BrokerConfigs, i.Topics, i.TopicsByID = old.Brokers, old.Drains, old.BrokerConfigs, old.Topics, old.TopicsByID
+		i.Brokers, i.Gone, i.Drains, i.BrokerConfigs, i.Topics, i.TopicsByID = old.Brokers, old.Gone, old.Drains, old.BrokerConfigs, old.Topics, old.TopicsByID
 	}
 	if s.dirtyBrokers {
-		i.Brokers, i.Drains = s.drained(), maps.Clone(s.drains)
+		i.Brokers, i.Gone, i.Drains = s.drained(), maps.Clone(s.gone), maps.Clone(s.drains)
 	}
 	if s.dirtyConfigs {
 		i.BrokerConfigs = maps.Clone(s.configs)
