@@ -62,6 +62,8 @@ type Broker struct {
 	// fenced takes why this life has ended.
 	fenced chan error
 	proof  proofAsked
+	// cutOff are brokers that lead partitions without a lease: see watchCutOff.
+	cutOff atomic.Pointer[map[int32]metadata.BrokerInfo]
 	// arrivals tells who waits for a partition that is on its way to this broker.
 	arrivals arrivals
 	// opening is held while partitions that others owned are opened, so that none is opened twice.

@@ -242,7 +242,7 @@ func TestCollisionsAreLookedUp(t *testing.T) {
 	for i := range 100_000 {
 		img.Topics[fmt.Sprintf("a.%05d", i)] = &metadata.Topic{}
 	}
-	v := newView(img, nil, 1, metadata.BrokerInfo{})
+	v := newView(img, nil, 1, metadata.BrokerInfo{}, nil)
 	start := time.Now()
 	for i := range 100_000 {
 		if v.collision(fmt.Sprintf("b.%05d", i)) || !v.collision(fmt.Sprintf("a_%05d", i)) {

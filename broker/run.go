@@ -180,6 +180,7 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	b.reconcile()
 	g.Go(func() error { return b.keepOwnership(work) })
 	g.Go(func() error { return b.controller(registered).Run(work) })
+	g.Go(func() error { b.watchCutOff(work); return nil })
 	g.Go(func() error { return b.server.Serve(work, kafka) })
 	b.serving.Store(true)
 	announce()

@@ -39,12 +39,16 @@ func (b *Broker) view() *view {
 	if v := b.current.Load(); v != nil && v.img == img {
 		return v
 	}
-	v := newView(img, b.cfg.Kafka, b.life.Broker, b.info)
+	var cutOff map[int32]metadata.BrokerInfo
+	if found := b.cutOff.Load(); found != nil {
+		cutOff = *found
+	}
+	v := newView(img, b.cfg.Kafka, b.life.Broker, b.info, cutOff)
 	b.current.Store(v)
 	return v
 }
 
-func newView(img *metadata.Image, static map[string]string, self int32, info metadata.BrokerInfo) *view {
+func newView(img *metadata.Image, static map[string]string, self int32, info metadata.BrokerInfo, cutOff map[int32]metadata.BrokerInfo) *view {
 	id := strconv.Itoa(int(self))
 	own := map[string]string{"broker.id": id, "node.id": id} // told whether it was given or found
 	maps.Copy(own, static)
@@ -67,28 +71,13 @@ func newView(img *metadata.Image, static map[string]string, self int32, info met
 			v.brokers = append(v.brokers, liveBroker{id, other.BrokerInfo})
 		}
 	}
-	v.addCutOff()
+	for id, info := range cutOff {
+		if _, registered := img.Brokers[id]; !registered && id != self {
+			v.brokers = append(v.brokers, liveBroker{id, info})
+		}
+	}
 	slices.SortFunc(v.brokers, func(a, b liveBroker) int { return cmp.Compare(a.id, b.id) })
 	return v
-}
-
-// addCutOff adds the brokers that own partitions though their lease has ended. They may be cut off from etcd and lead all the same, until
-// their logs are ended; without them, clients that come now would be told of no leader.
-func (v *view) addCutOff() {
-	if len(v.img.Gone) == 0 {
-		return
-	}
-	owners := map[int32]bool{}
-	forEachPartition(v.img, func(_ *metadata.Topic, _ protocol.PartitionID, p metadata.Partition) {
-		if b, gone := v.img.Gone[p.Owner.Broker]; gone && b.Life == p.Owner {
-			owners[p.Owner.Broker] = true
-		}
-	})
-	for id := range owners {
-		if id != v.self {
-			v.brokers = append(v.brokers, liveBroker{id, v.img.Gone[id].BrokerInfo})
-		}
-	}
 }
 
 // logConfig returns what holds for the topic.
