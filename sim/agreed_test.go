@@ -235,7 +235,7 @@ func (c *agreed) list(ctx context.Context, what string, look func(e *etcd)) erro
 	defer cancel()
 	var out error
 	err := c.p.ask(ctx, "list "+what, func(done func()) {
-		c.p.w.etcd.attempt(&write{what: what}, nil, func(_ answer, err error) {
+		c.p.w.etcd.attempt(&write{what: what}, func(_ answer, err error) {
 			if out = err; err == nil {
 				look(c.p.w.etcd)
 			}

@@ -148,24 +148,10 @@ func (w *world) heal() {
 		b.now.resume()
 	}
 	w.changed()
-	if !w.cfg.mistakes.stuck {
-		w.after(20*time.Second, w.unstick)
-	}
 	w.runUntil(w.now()+settleTime, w.well)
 	if w.violation == nil && w.ailing() != "" {
 		w.violate("liveness", "%v after the last fault: %s", settleTime, w.ailing())
 	}
-}
-
-// unstick restarts nodes that own what they have tried to give away, without ever hearing how that ended: until then they serve it no more.
-func (w *world) unstick() {
-	for i := range int32(w.cfg.partitions) {
-		if n := w.ownerOf(partition0(i)); n != nil && n.unsettled[partition0(i)] {
-			w.trace("stuck", "partition %d at %s", i, n.name)
-			n.die()
-		}
-	}
-	w.after(20*time.Second, w.unstick)
 }
 
 // well is asked after every event, and looks now and then.

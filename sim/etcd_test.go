@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -50,8 +49,6 @@ type write struct {
 	gets []string
 	// op, if set, is the operation whose value in the first of gets shows that an earlier attempt was applied.
 	op string
-	// prompt: it is never applied after an attempt was given up.
-	prompt bool
 }
 
 type answer struct {
@@ -113,12 +110,9 @@ var (
 )
 
 // attempt sends a transaction once: it is applied, lost, applied without an answer, or applied long after it was given up.
-func (e *etcd) attempt(t *write, givenUp *atomic.Bool, done func(answer, error)) {
+func (e *etcd) attempt(t *write, done func(answer, error)) {
 	w, c := e.w, &e.w.cfg
 	apply := func() answer {
-		if t.prompt && givenUp.Load() {
-			return answer{}
-		}
 		return e.apply(t)
 	}
 	there, back := w.delay(), w.delay()
@@ -131,7 +125,7 @@ func (e *etcd) attempt(t *write, givenUp *atomic.Bool, done func(answer, error))
 	case w.faulty(c.txnApplied):
 		w.after(there, func() { apply() })
 		w.after(there+back, broken)
-	case w.faulty(c.txnLate) && !t.prompt:
+	case w.faulty(c.txnLate):
 		w.after(w.between(0, [...]time.Duration{time.Second, 20 * time.Second}[w.rng.IntN(2)]), func() {
 			w.trace("late txn", "%s", t.what)
 			apply()
@@ -158,15 +152,13 @@ func (c *agreed) commit(ctx context.Context, t write) (answer, bool, error) {
 	for {
 		var a answer
 		var out error
-		var givenUp atomic.Bool
 		err := c.p.ask(ctx, "txn "+t.what, func(done func()) {
-			c.p.w.etcd.attempt(&t, &givenUp, func(x answer, err error) { a, out = x, err; done() })
+			c.p.w.etcd.attempt(&t, func(x answer, err error) { a, out = x, err; done() })
 		})
 		switch {
 		case errors.Is(err, errCrashed):
 			return a, false, fmt.Errorf("%s: %w: %w", t.what, metadata.ErrUnknownOutcome, err)
 		case err != nil:
-			givenUp.Store(true)
 			ambiguous = true
 		case out == nil:
 			return a, a.succeeded || ambiguous && t.op != "" && a.kvs[0].op == t.op, nil

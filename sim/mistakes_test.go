@@ -47,25 +47,3 @@ func TestSimulationFindsMistakes(t *testing.T) {
 		})
 	}
 }
-
-// TestKnownBugs: what every run leaves out, because production code cannot stand it yet, breaks something still. It takes minutes, and
-// is only for who asks for many seeds.
-func TestKnownBugs(t *testing.T) {
-	if _, ok := number(t, envSeeds); !ok {
-		t.Skipf("only with %s", envSeeds)
-	}
-	for _, x := range []mistaken{
-		{"createAgain", 2000, mistakes{createAgain: true}},
-		{"boomerang", 8000, mistakes{boomerang: true}},
-		{"lateMove", 10000, mistakes{lateMove: true}},
-		{"stuck", 2000, mistakes{stuck: true}},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			w, seed := x.find(t)
-			if w == nil {
-				t.Skipf("not found in %d seeds: if that was mended, let every run do it", x.budget)
-			}
-			t.Logf("found at seed %d: %s", seed, w.violation)
-		})
-	}
-}

@@ -48,13 +48,11 @@ type node struct {
 	// watching: a new image is on its way.
 	watching bool
 	work     map[string]*job
-	// created are the partitions that this life has opened as new.
-	created map[protocol.PartitionID]bool
 	// proof is when the last read of agreed state began that found the life OPEN.
 	proof time.Duration
-	// leaving are the partitions whose move is under way, or unsettled: this life will never hear how it ended.
-	leaving, unsettled map[protocol.PartitionID]bool
-	office             office
+	// unsettled: the last round of moves left some whose outcome is unknown.
+	unsettled bool
+	office    office
 }
 
 type waiter struct {
@@ -75,7 +73,6 @@ func (b *broker) boot() {
 	w.lives++
 	n := &node{
 		process: newProcess(w, fmt.Sprintf("%d.%d", b.id, w.lives)), broker: b, serial: w.lives, work: map[string]*job{},
-		created: map[protocol.PartitionID]bool{}, leaving: map[protocol.PartitionID]bool{}, unsettled: map[protocol.PartitionID]bool{},
 		image: w.image(), rev: w.etcd.rev, proof: -time.Hour,
 	}
 	n.office.sealed, n.office.pursued = map[wal.Life]bool{}, map[wal.Life]bool{}

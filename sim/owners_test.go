@@ -172,7 +172,7 @@ func (c *agreed) moveSome(ctx context.Context, from wal.Life, moves []metadata.M
 	if err != nil {
 		return 0, err
 	}
-	t := write{what: what, gets: []string{partKey(moves[0].ID)}, op: op, prompt: !c.p.w.cfg.mistakes.lateMove}
+	t := write{what: what, gets: []string{partKey(moves[0].ID)}, op: op}
 	for i, l := range lives {
 		st, err := streamOf(l, a.kvs[3*len(moves)+i], kv{})
 		if err == nil && st.Phase != wal.PhaseOpen {

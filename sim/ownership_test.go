@@ -32,11 +32,7 @@ func (n *node) react() {
 		_, open := n.set.Get(id)
 		switch {
 		case p.Owner == n.life && !open && p.LeaderEpoch == 0:
-			// An old image shows as new what this life has given away.
-			if !n.created[id] || n.w.cfg.mistakes.createAgain {
-				n.created[id] = true
-				n.set.Create(id, 0)
-			}
+			n.set.Create(id, 0) // an old image shows as new what this life has given away
 		case p.Owner == n.life && !open:
 			given = true
 		case p.Owner != n.life && open:
@@ -56,7 +52,7 @@ func (n *node) react() {
 	begin(given || assigned, "open", func(ctx context.Context, img *metadata.Image) error {
 		return cmp.Or(n.claimAssigned(ctx, img), n.adoptGiven(ctx, img))
 	})
-	begin(len(transfers) > 0, "hand over", func(ctx context.Context, _ *metadata.Image) error { return n.handOver(ctx, transfers) })
+	begin(len(transfers) > 0 || n.unsettled, "hand over", func(ctx context.Context, _ *metadata.Image) error { return n.handOver(ctx, transfers) })
 	begin(foreign, "check", n.checkOpen)
 	begin(n.image.Brokers[n.broker.id].Life != n.life, "register", func(ctx context.Context, _ *metadata.Image) error {
 		return n.fence(n.meta.Register(ctx, n.life))
@@ -83,11 +79,6 @@ func (n *node) checkOpen(ctx context.Context, _ *metadata.Image) error {
 func (n *node) transfers(id protocol.PartitionID, p metadata.Partition) bool {
 	if p.Owner != n.life || p.Target == (wal.Life{}) || p.Target == n.life || n.image.Brokers[p.Target.Broker].Life != p.Target {
 		return false
-	}
-	for _, other := range n.w.alive() {
-		if other.life == p.Target && other.leaving[id] && !n.w.cfg.mistakes.boomerang {
-			return false
-		}
 	}
 	return true
 }
@@ -135,25 +126,14 @@ func (n *node) damaged(err error) error {
 func (n *node) handOver(ctx context.Context, transfers []partition.Transfer) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	n.mark(transfers, func(id protocol.PartitionID) { n.leaving[id] = true })
+	if err := n.set.SettleMoves(ctx); err != nil {
+		return err
+	}
 	moved, err := n.set.HandOver(ctx, transfers)
 	n.tell("moved", moved)
-	n.mark(transfers, func(id protocol.PartitionID) {
-		n.unsettled[id] = n.unsettled[id] || errors.Is(err, metadata.ErrUnknownOutcome)
-		n.leaving[id] = n.unsettled[id]
-	})
+	unsettled := errors.Is(err, metadata.ErrUnknownOutcome)
+	n.w.post(n.name+" handed over", func() { n.deliver(func() { n.unsettled = unsettled }) })
 	return n.damaged(err)
-}
-
-// mark notes which partitions are on their way out: what this life says of them may be old.
-func (n *node) mark(transfers []partition.Transfer, note func(id protocol.PartitionID)) {
-	n.w.post(n.name+" leaving", func() {
-		n.deliver(func() {
-			for _, t := range transfers {
-				note(t.ID)
-			}
-		})
-	})
 }
 
 // endPreviousLives seals what earlier processes of this broker left open (S1-S7).

@@ -84,7 +84,7 @@ func (n *node) latest(id protocol.PartitionID, asked bool) {
 	w, m := n.w, &n.w.cfg.mistakes
 	l, ok := n.set.Get(id)
 	switch {
-	case !ok || n.leaving[id]: // whoever it goes to may have written by now
+	case !ok || !l.Settled():
 	case w.now()-n.proof < freshFor || time.Since(n.writer.ProvenAt()) < freshFor || m.freshFenced:
 		w.truth.promised(n, id, l.State().HighWatermark)
 	case !asked:
