@@ -34,8 +34,11 @@ func (b *Broker) giveAway(ctx context.Context, r *metadata.Registration) {
 			break
 		}
 		given = true
-		if err := b.handOver(ctx, transfers); err != nil {
+		err := b.handOver(ctx, transfers)
+		if err != nil {
 			b.log.Warn("partitions could not be handed over yet", slog.Any("error", err))
+		}
+		if left := len(b.transfersAway()); err != nil || left >= len(transfers) {
 			if b.pause(ctx, ownershipRetry) != nil {
 				break
 			}

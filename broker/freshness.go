@@ -61,6 +61,12 @@ func (b *Broker) askProof() {
 	}
 }
 
+// freshShard is fresh for a shard of the group coordinator.
+func (b *Broker) freshShard(shard int32) bool {
+	l, ok := b.offsetsLog(shard)
+	return ok && b.fresh() && l.Settled()
+}
+
 // checkFresh is fresh for what is asked of a partition's leader, who may be giving the partition away.
 func (b *Broker) checkFresh(l *partition.Log) protocol.ErrorCode {
 	if b.fresh() && l.Settled() {

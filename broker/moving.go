@@ -115,6 +115,7 @@ func (b *Broker) opened(ids []protocol.PartitionID) {
 		}
 		l.SetPolicy(policyOf(v.logConfig(t)))
 		if t.Name == offsetsTopic {
+			b.groups.Unload(id.Partition) // a machine of before it left knows nothing of what others have written
 			b.loadShard(id.Partition)
 		}
 	}
@@ -123,21 +124,27 @@ func (b *Broker) opened(ids []protocol.PartitionID) {
 // handOverIntended gives away the partitions that intents send to other brokers that live. It also finds out when others own what this
 // life serves: then its log has been ended.
 func (b *Broker) handOverIntended(ctx context.Context) error {
-	if err := b.logs.SettleMoves(ctx); err != nil {
+	left, stay, err := b.logs.SettleMoves(ctx)
+	b.unloadShards(left)
+	if len(stay) > 0 {
+		b.opened(stay) // coordinators among them were dropped meanwhile
+	}
+	if err != nil {
 		return err
 	}
 	img := b.meta.Image()
 	var transfers []partition.Transfer
-	foreign := false
+	foreign, early := false, false
 	forEachPartition(img, func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
-		if _, open := b.logs.Get(id); !open {
-			return
-		}
+		_, open := b.logs.Get(id)
+		leaves := p.Target != wal.Life{} && p.Target != b.life && img.Brokers[p.Target.Broker].Life == p.Target
 		switch {
 		case p.Owner != b.life:
-			foreign = true
-		case p.Target != wal.Life{} && p.Target != b.life && img.Brokers[p.Target.Broker].Life == p.Target:
+			foreign = foreign || open
+		case leaves && open:
 			transfers = append(transfers, partition.Transfer{ID: id, To: p.Target})
+		case leaves:
+			early = early || !b.damaged.has(id, p.Rev)
 		}
 	})
 	if foreign {
@@ -148,7 +155,26 @@ func (b *Broker) handOverIntended(ctx context.Context) error {
 	if len(transfers) > 0 && b.wal.Stalled() {
 		return errStalled // appends would wait for nothing
 	}
-	return b.handOver(ctx, transfers)
+	if err := b.handOver(ctx, transfers); err != nil || !early {
+		return err
+	}
+	return errNotOpenYet
+}
+
+// errNotOpenYet: a partition is to go on to another broker before it was opened here.
+var errNotOpenYet = fmt.Errorf("%w: a partition that is to move is not open yet", metadata.ErrStale)
+
+// unloadShards ends the coordinators of partitions that left.
+func (b *Broker) unloadShards(ids []protocol.PartitionID) {
+	t, ok := b.meta.Image().Topics[offsetsTopic]
+	if !ok {
+		return
+	}
+	for _, id := range ids {
+		if id.Topic == t.ID {
+			b.groups.Unload(id.Partition)
+		}
+	}
 }
 
 // checkOpen ends the broker if its life is not OPEN any more.
@@ -182,13 +208,7 @@ func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfe
 	defer cancel()
 	begun := time.Now()
 	moved, err := b.logs.HandOver(ctx, transfers)
-	if t, ok := b.meta.Image().Topics[offsetsTopic]; ok {
-		for _, id := range moved {
-			if id.Topic == t.ID {
-				b.groups.Unload(id.Partition)
-			}
-		}
-	}
+	b.unloadShards(moved)
 	if len(moved) > 0 {
 		b.log.Info("handed over partitions", slog.Int("partitions", len(moved)), slog.Duration("took", time.Since(begun)))
 	}

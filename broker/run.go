@@ -144,7 +144,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	b.producerIDs.allocate = b.meta.AllocateProducerIDs
 	b.groups = group.New(journal{b}, group.Options{
 		Shards: b.offsetsPartitions,
-		Fresh:  b.fresh,
+		Fresh:  b.freshShard,
 		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits, MemberBytes: share(memberShare),
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})

@@ -31,6 +31,9 @@ type Move struct {
 // etcd's 128.
 const moveBatchMax = 36
 
+// epochBytes is more than one epoch takes in a record.
+const epochBytes = 128
+
 // moveLives bounds how many lives one transaction gives partitions to: each is compared.
 const moveLives = 16
 
@@ -66,6 +69,9 @@ func (s *Store) moveBatch(ctx context.Context, from wal.Life, moves []Move, outc
 	if refused := errors.Is(err, ErrStale) || errors.Is(err, ErrUnknownTopic); refused && len(moves) > 1 {
 		for i := range moves {
 			s.moveBatch(ctx, from, moves[i:i+1], outcomes[i:i+1], last)
+			if errors.Is(outcomes[i], ErrUnavailable) { // the batch may have been refused because it was applied before
+				outcomes[i] = fmt.Errorf("%w: %v", ErrUnknownOutcome, outcomes[i])
+			}
 		}
 		return
 	}
@@ -78,10 +84,11 @@ func (s *Store) moveBatch(ctx context.Context, from wal.Life, moves []Move, outc
 
 // moveRun returns how many moves go into one transaction.
 func moveRun(moves []Move) int {
-	targets := map[wal.Life]bool{}
+	targets, size := map[wal.Life]bool{}, 0
 	for i, m := range moves {
 		targets[m.To] = true
-		if i == moveBatchMax || len(targets) > moveLives {
+		size += epochBytes * (len(m.History) + 1)
+		if i == moveBatchMax || i > 0 && (len(targets) > moveLives || size > claimBytes) {
 			return i
 		}
 	}

@@ -80,8 +80,11 @@ func (r *Registration) keep(ctx context.Context) {
 				before := last
 				last = time.Since(r.store.opened)
 				if answer.Revision <= judged { // nobody has written to etcd since
-					// The refresh was sent after the answer to the one before came.
-					r.store.openAt.Store(int64(before))
+					// A refresh is sent a third of the lease after the answer to the one before. An answer that comes sooner is to one that was
+					// sent before that, because it was not answered.
+					if last-before >= r.store.config.LeaseTTL/3 {
+						r.store.openAt.Store(int64(before))
+					}
 					continue
 				}
 				var over bool
@@ -194,6 +197,9 @@ func (r *Registration) SetDraining(ctx context.Context, draining bool) error {
 	now, err := s.read(ctx, what, clientv3.OpGet(key))
 	if err != nil {
 		return err
+	}
+	if r.superseded(kvAt(now, 0)) {
+		return fmt.Errorf("%s: %w", what, ErrFenced)
 	}
 	return s.replace(ctx, what, key, op, r.value(op), []clientv3.Cmp{revIs(key, revAt(now, 0))}, clientv3.WithLease(r.leaseID()))
 }

@@ -42,7 +42,7 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 			txn := r.Txn()
 			return txn, txn.Succeeded || ambiguous && w.mine != nil && w.mine(txn), nil
 		}
-		if refused(err) {
+		if refused(err) && !ambiguous {
 			return nil, false, fmt.Errorf("%s: %w", w.what, err)
 		}
 		ambiguous = ambiguous || sent.Load()

@@ -222,8 +222,11 @@ func TestM7DeleteRecords(t *testing.T) {
 		}
 		n2 := w.start() // what another owner would see now, after kill -9
 		states, _ := w.meta.Partitions(context.Background())
-		if _, err := n2.set.Open(context.Background(), states, n.kill()); err != nil || n2.log(0).State().LogStart != 7 {
-			t.Errorf("after kill -9: log start %d, %v", n2.log(0).State().LogStart, err)
+		if _, err := n2.set.Open(context.Background(), states, n.kill()); err != nil || len(n2.set.unclaimed) != 1 {
+			t.Fatal(err)
+		}
+		if got := n2.set.unclaimed[0].State().LogStart; got != 7 {
+			t.Errorf("after kill -9: log start %d", got)
 		}
 	}
 	if l.SizeBytes() != 0 {

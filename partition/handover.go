@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -52,6 +53,14 @@ const (
 // once the partition is the other's, and go on here if it stays. It returns those that are not ours any more; an error says why others
 // stay. Slots and segments stay where they are, for the new owner to read; nothing is copied.
 func (s *Set) HandOver(ctx context.Context, transfers []Transfer) (moved []protocol.PartitionID, err error) {
+	// Coordinators are asked while their appends are still admitted: they answer when these are committed.
+	var asked sync.WaitGroup
+	for _, t := range transfers {
+		if l, ok := s.Get(t.ID); ok && s.opts.Coordinator != nil {
+			asked.Go(func() { l.keepCoordinator(l.coordinatorNow()) })
+		}
+	}
+	asked.Wait()
 	// Taken first, so that appends do not wait for a checkpoint.
 	if err := s.acquire(ctx); err != nil {
 		return nil, err
@@ -94,6 +103,15 @@ func (s *Set) HandOver(ctx context.Context, transfers []Transfer) (moved []proto
 		return nil, err
 	}
 	return s.moveAll(ctx, snapshots, targets)
+}
+
+// keepCoordinator keeps a coordinator's state for the next manifest.
+func (l *Log) keepCoordinator(c *coordinatorState) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if c != nil && c.offset <= l.hw && (l.coordinator == nil || c.offset >= l.coordinator.offset) {
+		l.coordinator = c
+	}
 }
 
 // moveAll lets metadata name the new owners. The caller holds Set.ckpt.
@@ -166,37 +184,47 @@ func (s *Set) settleMove(ctx context.Context, m *metadata.Move, outcome error) e
 }
 
 // SettleMoves finds out about the moves of unknown outcome. A log that has moved leaves. One that has not goes on once metadata has
-// accepted a newer manifest of it: a move that may still be under way compares the one before, so it cannot be applied any more.
-func (s *Set) SettleMoves(ctx context.Context) error {
+// accepted a newer manifest of it: a move that may still be under way compares the one before, so it cannot be applied any more. It returns
+// the partitions that left and those that go on.
+func (s *Set) SettleMoves(ctx context.Context) (left, stay []protocol.PartitionID, err error) {
 	logs := slices.DeleteFunc(s.all(), func(l *Log) bool { return !l.moveUnknown.Load() })
 	if len(logs) == 0 {
-		return nil
+		return nil, nil, nil
 	}
 	if err := s.acquire(ctx); err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer s.release()
 	ours, err := s.settle(ctx, logs)
 	if err != nil {
-		return err
+		return nil, nil, err
+	}
+	for _, l := range logs {
+		if gone, _ := l.left(); gone {
+			left = append(left, l.id)
+		}
 	}
 	if err := s.commitHeads(ctx, ours); err != nil {
-		return fmt.Errorf("settle %d moves: %w", len(ours), err)
+		return left, nil, fmt.Errorf("settle %d moves: %w", len(ours), err)
 	}
 	for _, l := range ours {
-		l.goOn()
+		if l.goOn() {
+			stay = append(stay, l.id)
+		}
 	}
-	return nil
+	return left, stay, nil
 }
 
 // goOn lets a log lead again that was stopped for a move of unknown outcome.
-func (l *Log) goOn() {
+func (l *Log) goOn() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.moveUnknown.Load() && !l.gone {
-		l.ended = l.set.fencedError()
-		l.moveUnknown.Store(false)
+	if !l.moveUnknown.Load() || l.gone {
+		return false
 	}
+	l.ended = l.set.fencedError()
+	l.moveUnknown.Store(false)
+	return l.ended == nil
 }
 
 // Settled reports whether the log is certainly its partition's: it is neither on its way to another owner nor gone.

@@ -212,7 +212,7 @@ func handOverUnknown(t *testing.T) {
 	}
 	version := w.meta.states[pid(0)].Manifest
 	w.meta.before, w.meta.partitions = nil, nil
-	if err := a.set.SettleMoves(t.Context()); err != nil {
+	if _, _, err := a.set.SettleMoves(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if w.meta.states[pid(0)].Manifest == version {
@@ -251,7 +251,7 @@ func movedUnknown(t *testing.T, back bool) {
 			t.Fatal(moved, err)
 		}
 	}
-	if err := a.set.SettleMoves(t.Context()); err != nil {
+	if _, _, err := a.set.SettleMoves(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if _, open := a.set.Get(pid(0)); open {

@@ -64,6 +64,11 @@ func (t *lentSlots) returned(id protocol.PartitionID, x lent) {
 // more, nor do those that were deleted. No later manifest can name them again.
 func (s *Set) takeBack(ctx context.Context) error {
 	loans := s.lent.all()
+	for id := range loans {
+		if l, ok := s.Get(id); ok && l.moveUnknown.Load() {
+			delete(loans, id) // the move may be applied yet, with a manifest that names slots
+		}
+	}
 	if len(loans) == 0 {
 		return nil
 	}

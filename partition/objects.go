@@ -15,6 +15,8 @@ type objectTable struct {
 	// own is this life. What others wrote, partitions of other owners may refer to: only a sweep can tell. astray: there is such.
 	own    uint32
 	astray bool
+	// departed are objects that partitions took along to other owners since the last snapshot: a sweep that began before may not know them.
+	departed map[objectID]bool
 }
 
 const (
@@ -109,6 +111,9 @@ func (t *objectTable) releaseLocked(refs []reference, lent bool, now time.Time) 
 		u.live -= r.bytes
 		u.lent = u.lent || lent
 		t.uses[r.objectID] = u
+		if lent && t.departed != nil {
+			t.departed[r.objectID] = true
+		}
 		switch {
 		case u.refs > 0:
 		case r.life == t.own && !u.lent:
@@ -156,6 +161,7 @@ func (t *objectTable) doomUnknown(id objectID, now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	_, known := t.uses[id]
+	known = known || t.departed[id]
 	if !known {
 		t.doomLocked(id, now)
 	}
@@ -173,6 +179,7 @@ func (t *objectTable) doomSlots(life uint32, from, until int64, now time.Time) {
 func (t *objectTable) snapshot() func(objectID) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.departed = map[objectID]bool{}
 	known := make(map[objectID]struct{}, len(t.uses)+len(t.doomed))
 	for id := range t.uses {
 		known[id] = struct{}{}

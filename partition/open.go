@@ -158,13 +158,15 @@ func (s *Set) Unclaimed(ctx context.Context) ([]protocol.PartitionID, error) {
 // failed, so that they may be somebody else's: they end. A claim of unknown outcome may be applied yet, so what it would make a partition's
 // manifest is not let go: those references are returned, for the log that follows.
 func (s *Set) dropUnclaimed(states []metadata.PartitionState) map[protocol.PartitionID][]reference {
-	ours := map[protocol.PartitionID]bool{}
+	ours := map[protocol.PartitionID]int32{} // with the leader epoch: it may have left since, and come back
 	for _, st := range states {
-		ours[st.ID] = st.Owner == s.opts.Life
+		if st.Owner == s.opts.Life {
+			ours[st.ID] = st.LeaderEpoch
+		}
 	}
 	heads := map[protocol.PartitionID][]reference{}
 	for _, l := range s.unclaimed {
-		if ours[l.id] {
+		if epoch, ok := ours[l.id]; ok && epoch == l.epoch {
 			s.install(l)
 			continue
 		}

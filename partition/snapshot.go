@@ -58,7 +58,10 @@ func (l *Log) snapshot(logStart int64) *snapshot {
 
 // coordinatorNow asks the hook, without locks and before the log is looked at: so the log is never behind the coordinator.
 func (l *Log) coordinatorNow() *coordinatorState {
-	if l.set.opts.Coordinator == nil {
+	l.mu.Lock()
+	moving := l.moving != nil
+	l.mu.Unlock()
+	if l.set.opts.Coordinator == nil || moving { // what it has appended waits for the end of the move: see HandOver
 		return nil
 	}
 	offset, blob, ok := l.set.opts.Coordinator(l.id)

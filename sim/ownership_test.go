@@ -126,7 +126,7 @@ func (n *node) damaged(err error) error {
 func (n *node) handOver(ctx context.Context, transfers []partition.Transfer) error {
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
-	if err := n.set.SettleMoves(ctx); err != nil {
+	if _, _, err := n.set.SettleMoves(ctx); err != nil {
 		return err
 	}
 	moved, err := n.set.HandOver(ctx, transfers)

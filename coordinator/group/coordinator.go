@@ -63,9 +63,9 @@ type Options struct {
 	Topics  func() TopicResolver // the newest snapshot; called for each input that names topics
 	Limits  func() Limits        // nil means DefaultLimits
 	Runtime coordinator.Options
-	// Fresh reports whether this process was certainly the shards' owner a moment ago; nil means always. Committed offsets are answered
+	// Fresh reports whether this process was certainly a shard's owner a moment ago; nil means always. Committed offsets are answered
 	// only then: what changes state is logged first, which no former owner can.
-	Fresh func() bool
+	Fresh func(shard int32) bool
 	// MemberBytes bounds what members offer with their joins, all groups together; a join beyond it is answered
 	// GROUP_MAX_SIZE_REACHED(81). 0 means no bound.
 	MemberBytes int64

@@ -26,9 +26,8 @@ func (c *Coordinator) OffsetFetch(req *kmsg.OffsetFetchRequest, reply func(*kmsg
 		}
 		reply(resp)
 	})
-	fresh := c.o.Fresh == nil || c.o.Fresh()
 	for shard, indexes := range shards {
-		if !fresh {
+		if c.o.Fresh != nil && !c.o.Fresh(shard) {
 			for _, i := range indexes {
 				answers[i] = failedFetch(&groups[i], protocol.CodeNotCoordinator, req.Version)
 			}
