@@ -178,9 +178,11 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 		return errors.Join(fmt.Errorf("register the broker: %w", err), g.Wait())
 	}
 	b.reconcile()
-	g.Go(func() error { return b.keepOwnership(work) })
-	g.Go(func() error { return b.controller(registered).Run(work) })
-	g.Go(func() error { b.watchCutOff(work); return nil })
+	if !b.cfg.Cluster.Embedded() { // else there are no others
+		g.Go(func() error { return b.keepOwnership(work) })
+		g.Go(func() error { return b.controller(registered).Run(work) })
+		g.Go(func() error { b.watchCutOff(work); return nil })
+	}
 	g.Go(func() error { return b.server.Serve(work, kafka) })
 	b.serving.Store(true)
 	announce()

@@ -69,8 +69,8 @@ func (s *Store) moveBatch(ctx context.Context, from wal.Life, moves []Move, outc
 	if refused := errors.Is(err, ErrStale) || errors.Is(err, ErrUnknownTopic); refused && len(moves) > 1 {
 		for i := range moves {
 			s.moveBatch(ctx, from, moves[i:i+1], outcomes[i:i+1], last)
-			if errors.Is(outcomes[i], ErrUnavailable) { // the batch may have been refused because it was applied before
-				outcomes[i] = fmt.Errorf("%w: %v", ErrUnknownOutcome, outcomes[i])
+			if err := outcomes[i]; errors.Is(err, ErrUnavailable) { // the batch may have been refused because it was applied before
+				outcomes[i] = fmt.Errorf("%w: %s", ErrUnknownOutcome, err.Error()) // it is not ErrUnavailable any more
 			}
 		}
 		return

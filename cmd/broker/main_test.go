@@ -48,7 +48,7 @@ func TestMistakesOfUsage(t *testing.T) {
 		{"extra argument", []string{"produce", "--topic", "a", "b"}, `broker produce: unexpected argument "b"`},
 		{"topic alone", []string{"topic"}, "say broker topic and one of create, list, describe, delete"},
 		{"topic verb", []string{"topic", "creat"}, `unknown topic verb "creat"; did you mean "create"?`},
-		{"cluster alone", []string{"cluster"}, "say broker cluster and one of init, info, drain, move, balance"},
+		{"cluster alone", []string{"cluster"}, "say broker cluster and one of init, info, drain, move, dead, balance"},
 		{"cluster verb", []string{"cluster", "inti"}, `unknown cluster verb "inti"; did you mean "init"?`},
 		{"init of nothing", []string{"cluster", "init"}, "broker cluster init needs --cluster etcd://host:port/name; a broker without one needs no init"},
 		{"init flag", []string{"cluster", "init", "--bukcet", "x"}, "unknown flag --bukcet; did you mean --bucket?"},
