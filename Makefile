@@ -35,7 +35,7 @@ test: ## unit, property, simulation and contract tests under the race detector (
 
 e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
 	./e2e/setup.sh
-	cd e2e && $(GO) test -count=1 -timeout 50m -v ./...
+	cd e2e && $(GO) test -count=1 -timeout 70m -v ./...
 
 sim: ## the log and the cluster under many more seeds: make sim SEEDS=1000000, or SEED=42 SIM=./sim to replay one
 	TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 600m $(SIM) -run 'Sim|KnownBugs' -v

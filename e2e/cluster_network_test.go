@@ -11,7 +11,7 @@ const (
 	networkCut = 20 * time.Second
 	// cutGap is for partitions of a broker that is cut off from what it needs: its lease and a grace of one more, then the takeover, or
 	// the end of the cut.
-	cutGap = 2*brokerLease + 4*time.Second
+	cutGap = 2*brokerLease + 10*time.Second
 )
 
 // TestClusterNetwork cuts one broker off from one of those that it talks to, without a word to either end, and mends that.

@@ -105,19 +105,5 @@ func (s *Store) Partition(ctx context.Context, id protocol.PartitionID) (Partiti
 	if part == nil {
 		return PartitionState{}, fmt.Errorf("%s: %w", what, ErrUnknownPartition)
 	}
-	v, err := decode[partValue](string(part.Key), part.Value)
-	if err != nil {
-		return PartitionState{}, err
-	}
-	st, err := v.state(id, part.ModRevision)
-	if err != nil || manifest == nil {
-		return st, err
-	}
-	m, err := decode[manifestValue](string(manifest.Key), manifest.Value)
-	if err != nil {
-		return st, err
-	}
-	p := m.pointer()
-	st.Manifest, st.ManifestRev = &p, manifest.ModRevision
-	return st, nil
+	return partitionState(id, part, manifest)
 }
