@@ -9,7 +9,7 @@ import (
 
 const (
 	// brokerLease is how long etcd waits for a broker; its partitions are others' at most takeoverLimit later.
-	brokerLease   = 10 * time.Second
+	brokerLease = 10 * time.Second
 	// takeoverLimit tells a takeover of a dead process, which is to take 2 s, from one on the word of the lease alone, which takes another
 	// lease; the figures tell the rest.
 	takeoverLimit = 8 * time.Second
