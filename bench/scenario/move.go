@@ -50,7 +50,7 @@ func move1000(ctx context.Context, e *Env) error {
 	if m.meta, err = metadata.Open(ctx, metadata.Config{Endpoints: []string{etcd.Addr}, Name: "bench"}); err != nil {
 		return err
 	}
-	defer m.meta.Close()
+	defer func() { _ = m.meta.Close() }() // nothing of it is wanted any more
 	stored, err := m.fill(first)
 	if err != nil {
 		return err
