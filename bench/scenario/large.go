@@ -53,7 +53,7 @@ func largeCluster(ctx context.Context, e *Env) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = meta.Close() }() // nothing of it is wanted any more
+	defer func() { _ = meta.Close() }()                 // nothing of it is wanted any more
 	if err := meta.SetDrain(ctx, 2, true); err != nil { // it joins, and does not take half of all over meanwhile
 		return err
 	}
