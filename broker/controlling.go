@@ -19,14 +19,17 @@ import (
 func (b *Broker) controller(r *metadata.Registration) *controller.Controller {
 	return controller.New(controller.Config{
 		Self: b.life, Cluster: b.meta, Campaign: r.Campaign, LeaseTTL: metadata.DefaultLeaseTTL, Logger: b.log,
-		Sweep: b.meta.Sweep, Seal: b.seal, Refuses: refuses, LogEnd: b.logEnd,
+		Sweep: b.meta.Sweep, Refuses: refuses, LogEnd: b.logEnd,
+		Seal: func(ctx context.Context, life wal.Life) error {
+			_, err := b.seal(ctx, life)
+			return err
+		},
 	})
 }
 
 // seal ends the log of a life (S2-S6).
-func (b *Broker) seal(ctx context.Context, life wal.Life) error {
-	_, err := wal.Seal(ctx, b.store, b.meta, life, wal.SealOptions{Cluster: b.cluster, Name: "broker " + strconv.Itoa(int(b.life.Broker)), Logger: b.log})
-	return err
+func (b *Broker) seal(ctx context.Context, life wal.Life) (wal.Recovery, error) {
+	return wal.Seal(ctx, b.store, b.meta, life, wal.SealOptions{Cluster: b.cluster, Name: "broker " + strconv.Itoa(int(b.life.Broker)), Logger: b.log})
 }
 
 // refuses reports whether a broker's address refuses connections.

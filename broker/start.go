@@ -153,9 +153,7 @@ func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
 			continue
 		}
 		start := time.Now()
-		r, err := wal.Seal(ctx, b.store, b.meta, life.Life, wal.SealOptions{
-			Cluster: b.cluster, Name: "broker " + strconv.Itoa(int(id)), Logger: b.log,
-		})
+		r, err := b.seal(ctx, life.Life)
 		if err != nil {
 			return fmt.Errorf("end the log of the previous life %s: %w", life.Life, err)
 		}
