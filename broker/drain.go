@@ -28,21 +28,17 @@ func (b *Broker) giveAway(ctx context.Context, r *metadata.Registration) {
 	if err := r.SetDraining(ctx, true); err != nil {
 		b.log.Warn("the other brokers do not know that this one stops", slog.Any("error", err))
 	}
-	for ctx.Err() == nil {
-		transfers := b.transfersAway()
-		if len(transfers) == 0 {
-			break
-		}
+	for transfers := b.transfersAway(); len(transfers) > 0 && ctx.Err() == nil; {
 		given = true
 		err := b.handOver(ctx, transfers)
 		if err != nil {
 			b.log.Warn("partitions could not be handed over yet", slog.Any("error", err))
 		}
-		if left := len(b.transfersAway()); err != nil || left >= len(transfers) {
-			if b.pause(ctx, ownershipRetry) != nil {
-				break
-			}
+		left := b.transfersAway()
+		if (err != nil || len(left) >= len(transfers)) && b.pause(ctx, ownershipRetry) != nil {
+			break
 		}
+		transfers = left
 	}
 	if given {
 		b.log.Info("drained", slog.Duration("took", time.Since(begun)))
