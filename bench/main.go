@@ -20,6 +20,7 @@ Processes:
   etcd         an etcd whose calls are counted
 Drivers, for any broker at -bootstrap host:port:
   raw          the raw driver: raw produce | raw fetch
+  readloop     the yardstick of reading old data: reads files, sums them and sends them to -to
   load         franz-go clients in an open loop
 Measurements:
   ratio        CPU per GB of the broker and of the null broker, side by side
@@ -30,7 +31,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	commands := map[string]func(context.Context, []string) error{
-		"nullbroker": runNull, "s3": runSim, "raw": runRaw, "etcd": runEtcd,
+		"nullbroker": runNull, "s3": runSim, "raw": runRaw, "readloop": runReadLoop, "etcd": runEtcd,
 		"load": runLoad, "ratio": runRatio, "run": runScenarios,
 	}
 	if len(os.Args) < 2 || commands[os.Args[1]] == nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemill/tidemill/bench/nullbroker"
 	"github.com/tidemill/tidemill/bench/rawdriver"
+	"github.com/tidemill/tidemill/bench/readloop"
 	"github.com/tidemill/tidemill/bench/s3sim"
 )
 
@@ -42,7 +43,7 @@ func runSim(ctx context.Context, args []string) error {
 	listen := flags.String("listen", "127.0.0.1:9000", "address of the endpoint")
 	name := flags.String("profile", "fast", "latency: fast, std, slow or express")
 	seed := flags.Uint64("seed", 1, "of the latencies")
-	keep := flags.Int64("keep-mb", 0, "forget the oldest large bodies beyond this; 0: keep all")
+	keep := flags.Int64("keep-mb", 8192, "of large bodies in memory, the oldest beyond go to a temporary file; 0: all")
 	_ = flags.Parse(args) // it exits on errors
 	profile, err := s3sim.ProfileByName(*name)
 	if err != nil {
@@ -59,6 +60,18 @@ func runSim(ctx context.Context, args []string) error {
 		return err
 	}
 	return nil
+}
+
+func runReadLoop(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("readloop", flag.ExitOnError)
+	dir := flags.String("dir", "", "folder")
+	addr := flags.String("to", "", "address of whoever takes the bytes")
+	_ = flags.Parse(args) // it exits on errors
+	r, err := readloop.Run(ctx, *dir, *addr)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(r)
 }
 
 // runEtcd runs an etcd on loopback until ctx ends.

@@ -2,7 +2,9 @@ package peer
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemill/tidemill/bench/readloop"
 	"github.com/tidemill/tidemill/bench/s3sim"
 )
 
@@ -110,12 +113,12 @@ type Sim struct {
 }
 
 // Sim starts an S3 simulator that keeps keepMB of large bodies; 0 keeps all.
-func (l *Lab) Sim(profile string, keepMB int) (*Sim, error) {
+func (l *Lab) Sim(profile string) (*Sim, error) {
 	addr, err := freeAddr()
 	if err != nil {
 		return nil, err
 	}
-	p, err := l.start("s3", nil, []string{l.self, "s3", "-listen", addr, "-profile", profile, "-keep-mb", strconv.Itoa(keepMB)})
+	p, err := l.start("s3", nil, []string{l.self, "s3", "-listen", addr, "-profile", profile})
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +202,28 @@ func (l *Lab) Tidemill(sim *Sim, core int, flags ...string) (*Broker, error) {
 		return nil, err
 	}
 	return b, b.Ready()
+}
+
+// ReadLoop runs package readloop on a folder, in a process of its own that sends to this one.
+func (l *Lab) ReadLoop(dir string) (r readloop.Result, err error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, ln.Close()) }()
+	go func() {
+		nc, err := ln.Accept()
+		if err != nil {
+			return // closed before anybody came
+		}
+		defer nc.Close()
+		_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{nc}, make([]byte, 1<<20)) // its sender says what failed
+	}()
+	raw, err := run(l.self, "readloop", "-dir", dir, "-to", ln.Addr().String())
+	if err != nil {
+		return r, err
+	}
+	return r, json.Unmarshal(raw, &r)
 }
 
 // Raw runs the raw driver in a process of its own and reads its result into out.

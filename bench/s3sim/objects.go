@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// bigBody is the size from which on a body may be forgotten when KeepBytes is set.
+// bigBody is the size from which on a body may go to the overflow when KeepBytes is set.
 const bigBody = 64 << 10
 
 type object struct {
@@ -18,7 +18,8 @@ type object struct {
 	size     int
 	etag     string
 	modified time.Time
-	gone     bool // the body was forgotten for want of room
+	over     bool  // the body went to the overflow for want of room, or is on its way
+	pos      int64 // where it is there, once body is nil
 }
 
 // objects is one bucket in memory, with its keys sorted.
@@ -30,9 +31,10 @@ type objects struct {
 
 	held map[string]Holding // by the first part of keys
 
-	keep int64     // bytes of big bodies; 0: all
-	kept int64     // so far
-	ages []*object // big ones, oldest first
+	keep     int64     // bytes of big bodies in memory; 0: all
+	kept     int64     // so far
+	ages     []*object // big ones, oldest first
+	overflow overflow
 }
 
 func newObjects(keep int64) *objects {
@@ -63,17 +65,26 @@ type condition struct {
 
 // put stores body, which it keeps, if the condition holds; else it returns false, and the body may be used again.
 func (o *objects) put(key string, body []byte, etag string, c condition) bool {
+	oldest, ok := o.store(key, body, etag, c)
+	for _, obj := range oldest {
+		o.spill(obj)
+	}
+	return ok
+}
+
+// store puts, and returns the objects that memory has no more room for.
+func (o *objects) store(key string, body []byte, etag string, c condition) (oldest []*object, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	old := o.byKey[key]
 	if c.absent && old != nil || c.etag != "" && (old == nil || old.etag != c.etag) {
-		return false
+		return nil, false
 	}
 	if old == nil {
 		o.keys = append(o.keys, key)
 	} else {
 		o.hold(key, -1, -old.size)
-		o.forget(old)
+		o.yield(old)
 	}
 	o.hold(key, 1, len(body))
 	obj := &object{body: body, size: len(body), etag: etag, modified: time.Now()}
@@ -82,20 +93,44 @@ func (o *objects) put(key string, body []byte, etag string, c condition) bool {
 		o.kept += int64(len(body))
 		o.ages = append(o.ages, obj)
 		for o.kept > o.keep && len(o.ages) > 1 {
-			o.forget(o.ages[0])
+			first := o.ages[0]
 			o.ages = o.ages[1:]
+			if o.yield(first) {
+				oldest = append(oldest, first)
+			}
 		}
 	}
+	return oldest, true
+}
+
+// yield lets the next body have the room of a big one, unless it has none: it was deleted. The caller holds o.mu.
+func (o *objects) yield(obj *object) bool {
+	if o.keep == 0 || obj.over || obj.size < bigBody {
+		return false
+	}
+	o.kept -= int64(obj.size)
+	obj.over = true
 	return true
 }
 
-// forget drops a big body. The caller holds o.mu.
-func (o *objects) forget(obj *object) {
-	if o.keep == 0 || obj.gone || obj.size < bigBody {
+// spill moves a body to the overflow. One that has no room there stays in memory.
+func (o *objects) spill(obj *object) {
+	pos, err := o.overflow.add(obj.body)
+	if err != nil {
 		return
 	}
-	o.kept -= int64(obj.size)
-	obj.body, obj.gone = nil, true
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	obj.body, obj.pos = nil, pos
+}
+
+// read returns bytes of an object that get returned.
+func (o *objects) read(obj object, from, upTo int) ([]byte, error) {
+	if obj.body != nil || obj.size == 0 {
+		return obj.body[from:upTo], nil
+	}
+	p := make([]byte, upTo-from)
+	return p, o.overflow.read(p, obj.pos+int64(from))
 }
 
 func (o *objects) get(key string) (object, bool) {
@@ -113,7 +148,7 @@ func (o *objects) delete(key string) {
 	defer o.mu.Unlock()
 	if obj, ok := o.byKey[key]; ok {
 		o.hold(key, -1, -obj.size)
-		o.forget(obj)
+		o.yield(obj)
 		delete(o.byKey, key) // the key leaves the list when that is next sorted
 	}
 }

@@ -23,7 +23,7 @@ import (
 type Options struct {
 	Profile Profile
 	Seed    uint64
-	// KeepBytes bounds the bodies of 64 KiB and more that are kept; 0 keeps all. A read of a forgotten one fails.
+	// KeepBytes bounds the bodies of 64 KiB and more that are kept in memory; 0: all are. The oldest go to a temporary file.
 	KeepBytes int64
 }
 
@@ -116,9 +116,6 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 	switch {
 	case !ok:
 		status = http.StatusNotFound
-	case obj.gone && op == OpGet:
-		s.counter.lost()
-		status = http.StatusInternalServerError
 	default:
 		from, upTo, status = byteRange(r.Header.Get("Range"), obj.size)
 	}
@@ -127,13 +124,17 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 		sent = upTo - from
 	}
 	wait(s.latency.delay(op, sent))
+	body, err := s.objects.read(obj, from, from+sent)
+	if err != nil {
+		status = http.StatusInternalServerError
+	}
 	s.counter.count(op, key, sent, status)
 	switch status {
 	case http.StatusNotFound:
 		fail(w, status, "NoSuchKey", "no such key")
 		return
 	case http.StatusInternalServerError:
-		fail(w, status, "InternalError", "the simulator has forgotten this body")
+		fail(w, status, "InternalError", err.Error())
 		return
 	case http.StatusRequestedRangeNotSatisfiable:
 		fail(w, status, "InvalidRange", "the object is shorter")
@@ -148,9 +149,7 @@ func (s *Server) get(w http.ResponseWriter, r *http.Request, key string) {
 		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, upTo-1, obj.size))
 	}
 	w.WriteHeader(status)
-	if op == OpGet {
-		_, _ = w.Write(obj.body[from:upTo]) // a client that has gone needs nothing
-	}
+	_, _ = w.Write(body) // a client that has gone needs nothing
 }
 
 // byteRange understands "bytes=a-b", "bytes=a-" and "bytes=-n".

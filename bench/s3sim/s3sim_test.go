@@ -2,6 +2,7 @@ package s3sim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -95,19 +96,31 @@ func stats(t *testing.T, url string) Stats {
 	return s
 }
 
-// TestKeepBytes checks that room is bounded and that a forgotten body is an error, never other bytes.
+// TestKeepBytes checks that memory is bounded and that the oldest bodies are read from the overflow.
 func TestKeepBytes(t *testing.T) {
 	o := newObjects(3 * bigBody)
-	for i := range 5 {
-		if !o.put(string(rune('a'+i)), make([]byte, bigBody), "", condition{absent: true}) {
+	for i := range 7 {
+		if !o.put(string(rune('a'+i)), bytes.Repeat([]byte{byte(i)}, bigBody), "", condition{absent: true}) {
 			t.Fatal("not stored")
 		}
-	}
-	for i := range 5 {
-		got, ok := o.get(string(rune('a' + i)))
-		if !ok || got.gone != (i < 2) || got.size != bigBody {
-			t.Errorf("object %d: there %v, gone %v, size %d", i, ok, got.gone, got.size)
+		if i == 4 {
+			o.delete("d") // leaves room for one more
 		}
+	}
+	for i := range 7 {
+		got, ok := o.get(string(rune('a' + i)))
+		if ok == (i == 3) || ok && ((got.body == nil) != (i < 3) || got.size != bigBody) {
+			t.Errorf("object %d: there %v, in memory %v, size %d", i, ok, got.body != nil, got.size)
+		}
+		if !ok {
+			continue
+		}
+		if p, err := o.read(got, 100, 200); err != nil || !bytes.Equal(p, bytes.Repeat([]byte{byte(i)}, 100)) {
+			t.Errorf("object %d: %x, %v", i, p, err)
+		}
+	}
+	if o.kept != 3*bigBody {
+		t.Errorf("%d bytes are in memory, want %d", o.kept, 3*bigBody)
 	}
 }
 

@@ -14,12 +14,10 @@ type Counts struct {
 	Bytes    int64 `json:"bytes"` // of bodies, as received or sent
 }
 
-// Stats are counted since the start. Lost counts reads of bodies that KeepBytes made the server forget: a run with any is
-// not valid.
+// Stats are counted since the start.
 type Stats struct {
 	Ops    map[Op]Counts            `json:"ops"`
-	ByKey  map[string]map[Op]Counts `json:"byKey"` // by the first part of the key
-	Lost   int64                    `json:"lost"`
+	ByKey  map[string]map[Op]Counts `json:"byKey"`  // by the first part of the key
 	Status map[int]int64            `json:"status"` // answers by HTTP status
 	// LastPut is how long the latest PUT took, from its first byte to its answer.
 	LastPut time.Duration `json:"lastPut"`
@@ -52,7 +50,7 @@ func (s Stats) Since(earlier Stats) Stats {
 		}
 		return out
 	}
-	out := Stats{Ops: minus(s.Ops, earlier.Ops), ByKey: map[string]map[Op]Counts{}, Lost: s.Lost - earlier.Lost, Status: map[int]int64{}}
+	out := Stats{Ops: minus(s.Ops, earlier.Ops), ByKey: map[string]map[Op]Counts{}, Status: map[int]int64{}}
 	out.Stored = s.Stored
 	for key, ops := range s.ByKey {
 		if d := minus(ops, earlier.ByKey[key]); len(d) > 0 {
@@ -101,12 +99,6 @@ func (c *counter) lastPut(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stats.LastPut = d
-}
-
-func (c *counter) lost() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.stats.Lost++
 }
 
 func (c *counter) serve(w http.ResponseWriter, stored map[string]Holding) {

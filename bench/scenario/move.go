@@ -36,7 +36,7 @@ func move1000(ctx context.Context, e *Env) error {
 		return err
 	}
 	defer etcd.Stop()
-	sim, err := e.Lab.Sim("std", keepMB)
+	sim, err := e.Lab.Sim("std")
 	if err != nil {
 		return err
 	}
