@@ -3,6 +3,7 @@ package harness
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -23,8 +24,8 @@ type Node struct {
 	argv       []string
 	process    *Process
 
-	// The proxies in this broker's connections; nil in a cluster without. Peers is the address that it tells others, which other
-	// brokers dial; clients of the test go through Clients instead.
+	// The proxies in this broker's connections; nil in a cluster without. The name that it tells others is Peers to other brokers and
+	// Clients to clients.
 	Etcd                    []*Proxy
 	Storage, Peers, Clients *Proxy
 }
@@ -37,13 +38,18 @@ func newNode(c *Cluster, number int) *Node {
 	etcd, storage := c.Etcd.Endpoints(), c.storage
 	if c.options.Proxied {
 		for i, endpoint := range etcd {
-			p := startProxy(c.t, endpoint)
+			p := startProxy(c.t, freePort, endpoint)
 			n.Etcd, etcd[i] = append(n.Etcd, p), p.Addr
 		}
-		n.Storage = startProxy(c.t, strings.TrimPrefix(storage, "http://"))
+		n.Storage = startProxy(c.t, freePort, strings.TrimPrefix(storage, "http://"))
 		storage = "http://" + n.Storage.Addr
-		n.Peers, n.Clients = startProxy(c.t, listen), startProxy(c.t, listen)
-		n.Addr = n.Peers.Addr
+		n.Peers = startProxy(c.t, freePort, listen)
+		_, port, err := net.SplitHostPort(n.Peers.Addr)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		n.Clients = startProxy(c.t, net.JoinHostPort(clientsHost, port), listen)
+		n.Addr = net.JoinHostPort(advertisedHost, port)
 	}
 	n.argv = []string{
 		binary(c.t), "serve", "--cluster", c.clusterURL(etcd), "--bucket", c.bucketURL(storage), "--listen", listen, "--advertise", n.Addr,

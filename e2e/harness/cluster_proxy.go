@@ -7,6 +7,13 @@ import (
 	"testing"
 )
 
+const (
+	freePort = "127.0.0.1:0"
+	// advertisedHost is what a broker with proxies calls itself. Clients take that name for clientsHost, with the same port: so brokers
+	// and clients are told one address and come by two ways.
+	advertisedHost, clientsHost = "localhost", "127.0.0.2"
+)
+
 // A Proxy passes TCP connections on, until it is told to hold what they carry. What it holds is delivered when it passes again: so
 // does a network that was cut, if the connections last.
 type Proxy struct {
@@ -19,9 +26,9 @@ type Proxy struct {
 	ended   bool
 }
 
-func startProxy(t testing.TB, target string) *Proxy {
+func startProxy(t testing.TB, listen, target string) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,6 +141,15 @@ func (p *Proxy) closeAll() {
 	for c := range p.conns {
 		c.Close()
 	}
+}
+
+// JavaOptions let a client in a JVM reach the cluster, through the proxies for clients if there are any.
+func (c *Cluster) JavaOptions() []string {
+	c.t.Helper()
+	if !c.options.Proxied {
+		return nil
+	}
+	return []string{"-Djdk.net.hosts.file=" + WriteFile(c.t, "hosts", clientsHost+" "+advertisedHost+"\n")}
 }
 
 // dial connects clients of the test, through the proxies for clients.
