@@ -14,30 +14,35 @@ const (
 	cutGap = 2*brokerLease + 10*time.Second
 )
 
+// A cutOff is one way of cutting one broker off; gap is how long its partitions may be away because of that.
+type cutOff struct {
+	name    string
+	proxies func(n *harness.Node) []*harness.Proxy
+	gap     time.Duration
+}
+
+var cutOffs = []cutOff{
+	{"etcd", func(n *harness.Node) []*harness.Proxy { return n.Etcd }, servedGap},
+	{"storage", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Storage} }, networkCut + 2*cutGap},
+	{"the other brokers", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Peers} }, servedGap},
+	{"clients", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Clients} }, networkCut + 2*cutGap},
+}
+
 // TestClusterNetwork cuts one broker off from one of those that it talks to, without a word to either end, and mends that.
 func TestClusterNetwork(t *testing.T) {
-	for _, s := range []struct {
-		name string
-		cut  func(n *harness.Node) []*harness.Proxy
-		gap  time.Duration
-	}{
-		{"etcd", func(n *harness.Node) []*harness.Proxy { return n.Etcd }, servedGap},
-		{"storage", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Storage} }, networkCut + 2*cutGap},
-		{"the other brokers", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Peers} }, servedGap},
-		{"clients", func(n *harness.Node) []*harness.Proxy { return []*harness.Proxy{n.Clients} }, networkCut + 2*cutGap},
-	} {
+	for _, s := range cutOffs {
 		t.Run("from "+s.name, func(t *testing.T) {
 			r := startClusterRun(t, harness.ClusterOptions{Proxied: true})
 			victim := others(r.cluster)[0]
 			r.fault()
-			for _, p := range s.cut(victim) {
+			for _, p := range s.proxies(victim) {
 				p.Hold()
 			}
 			r.during(networkCut*3/4, nil)
 			t.Logf("cut off from %s: who comes now is told the leaders %s", s.name, r.cluster.Spread(r.load.Topic()))
 			r.during(networkCut/4, nil)
 			healed := r.load.Elapsed()
-			for _, p := range s.cut(victim) {
+			for _, p := range s.proxies(victim) {
 				p.Pass()
 			}
 			r.awaitProgress("after the cut from " + s.name)

@@ -16,21 +16,26 @@ const (
 	residentSlack = harness.ClusterMemory + 64<<20
 )
 
+// A storageFault is one way in which the object store is not as usual.
+type storageFault struct {
+	name          string
+	usual, faulty s3Fault
+	lasts         time.Duration
+	// served: acknowledgements go on meanwhile.
+	served bool
+}
+
+var storageFaults = []storageFault{
+	{"503 SlowDown", nil, slowDown, storageImpairedFor, false},
+	{"ten times the latency", slow(usualLatency), slow(10 * usualLatency), storageImpairedFor, true},
+	{"writes that land and are not answered", nil, landsAndHangs, storageImpairedFor, false},
+	{"a full outage", nil, resets, storageOut, false},
+}
+
 // TestClusterStorage impairs the object store of all brokers at once and takes it away. Nobody crashes or is taken for dead, memory is
 // bounded, and service goes on by itself.
 func TestClusterStorage(t *testing.T) {
-	for _, s := range []struct {
-		name          string
-		usual, faulty s3Fault
-		lasts         time.Duration
-		// served: acknowledgements go on meanwhile.
-		served bool
-	}{
-		{"503 SlowDown", nil, slowDown, storageImpairedFor, false},
-		{"ten times the latency", slow(usualLatency), slow(10 * usualLatency), storageImpairedFor, true},
-		{"writes that land and are not answered", nil, landsAndHangs, storageImpairedFor, false},
-		{"a full outage", nil, resets, storageOut, false},
-	} {
+	for _, s := range storageFaults {
 		t.Run(s.name, func(t *testing.T) {
 			var faulty *faultyS3
 			r := startClusterRun(t, harness.ClusterOptions{Storage: func(endpoint string) string {
