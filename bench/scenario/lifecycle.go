@@ -96,7 +96,7 @@ func (e *Env) again(ctx context.Context, b *peer.Broker) (*peer.Broker, error) {
 // quiet waits until the broker does no more in the background than an idle one: less than 3 % of a core over 3 s. What was written
 // before is on disk by then: its write-back would slow what etcd writes.
 func (e *Env) quiet(ctx context.Context, b *peer.Broker) error {
-	const look, limit = 3 * time.Second, 5 * time.Minute
+	const look, limit = 3 * time.Second, 15 * time.Minute
 	syscall.Sync()
 	for deadline := time.Now().Add(limit); ; {
 		c, err := measure(b, func() error { return pause(ctx, look) })
