@@ -81,6 +81,11 @@ func (d *checkpointDue) count(o Options, bytes int64) {
 	if d.slots.Add(1) < o.CheckpointSlots && d.bytes.Add(bytes) < o.CheckpointBytes {
 		return
 	}
+	d.now()
+}
+
+// now asks for a checkpoint.
+func (d *checkpointDue) now() {
 	select {
 	case d.c <- struct{}{}:
 	default:
@@ -143,6 +148,7 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 	upTo := s.committed.Load() + 1
 	logs, broken := s.dirty.take()
 	logs = live(logs)
+	s.behind = false
 	stuck, err := s.commit(ctx, logs, rewrite)
 	if err != nil {
 		s.dirty.putBack(logs)
@@ -163,6 +169,9 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 	if rewrite && needed > s.slotsDoomed {
 		s.objects.doomSlots(s.life, s.slotsDoomed, needed, s.opts.Now())
 		s.slotsDoomed = needed
+	}
+	if rewrite && s.behind && stuck == nil {
+		s.due.now()
 	}
 	if stuck != nil {
 		return fmt.Errorf("some partitions stay in slots: %w", stuck)

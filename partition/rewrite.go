@@ -18,31 +18,58 @@ const ownMin = 8 << 20
 type unwritten struct {
 	log     *Log
 	extents []Extent
-	bytes   int64
 }
 
-// rewrite copies what logs hold in slots into segments, from memory as far as it is there, and lets the logs refer to them. Ordered by
-// partition, so that a partition's data lies together. After an error some logs may have been rewritten, or a part of one.
+func (u *unwritten) bytes() (n int64) {
+	for i := range u.extents {
+		n += int64(u.extents[i].Len)
+	}
+	return n
+}
+
+// rewrite copies what logs hold in slots into segments, from memory as far as it is there, and lets the logs refer to them. What is not
+// there is read a window of slots after the other, and behind tells that some is left. After an error some logs may have been rewritten,
+// or a part of one.
 func (s *Set) rewrite(ctx context.Context, logs []*Log) error {
-	var own, shared []unwritten
+	var work []unwritten
 	for _, l := range logs {
-		u := l.unwritten()
-		switch {
-		case len(u.extents) == 0:
-		case u.bytes >= ownMin:
-			own = append(own, u)
-		default:
-			shared = append(shared, u)
+		if u := l.unwritten(); len(u.extents) > 0 {
+			work = append(work, u)
 		}
 	}
-	if len(own)+len(shared) == 0 {
-		return nil
+	for range windowsMax {
+		if len(work) == 0 {
+			return nil
+		}
+		window := s.newSlotWindow(work)
+		now, later := window.split(work)
+		window.load(ctx)
+		err := s.rewriteWindow(ctx, now, window)
+		window.release()
+		if err != nil {
+			return err
+		}
+		work = later
+	}
+	s.behind = len(work) > 0
+	return nil
+}
+
+// rewriteWindow rewrites some extents of logs, ordered by partition, so that a partition's data lies together.
+func (s *Set) rewriteWindow(ctx context.Context, work []unwritten, window *slotWindow) error {
+	var own, shared []unwritten
+	for _, u := range work {
+		if u.bytes() >= ownMin {
+			own = append(own, u)
+		} else {
+			shared = append(shared, u)
+		}
 	}
 	slices.SortFunc(shared, func(a, b unwritten) int { return compareIDs(a.log.id, b.log.id) })
 	w := s.newSegmentWriter(ctx)
 	var failed []error
 	for i, u := range slices.Concat(own, shared) {
-		if err := s.copySlots(ctx, w, &u); err != nil {
+		if err := s.copySlots(ctx, w, &u, window); err != nil {
 			failed = append(failed, err)
 		}
 		if i < len(own) {
@@ -64,21 +91,19 @@ func compareIDs(a, b protocol.PartitionID) int {
 }
 
 // copySlots lays a log's extents out. What it could not read ends the part; the rest is rewritten another time.
-func (s *Set) copySlots(ctx context.Context, w *segmentWriter, u *unwritten) error {
+func (s *Set) copySlots(ctx context.Context, w *segmentWriter, u *unwritten, window *slotWindow) error {
 	w.begin(u.log.id, u.extents[0].Base, false)
 	defer w.end()
-	return w.copyFrom(s.newSource(ctx, u.extents))
+	src := s.newSource(ctx, u.extents)
+	src.window = window
+	return w.copyFrom(src)
 }
 
 // unwritten returns the committed extents behind the parts.
 func (l *Log) unwritten() unwritten {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	u := unwritten{log: l, extents: slices.Clone(l.recent[l.unwrittenLocked():])}
-	for i := range u.extents {
-		u.bytes += int64(u.extents[i].Len)
-	}
-	return u
+	return unwritten{l, slices.Clone(l.recent[l.unwrittenLocked():])}
 }
 
 // unwrittenLocked returns the index of the first recent extent that lies behind the parts.

@@ -61,6 +61,8 @@ type Set struct {
 	// slotsDoomed is how far this life's slots were given up for deletion; inSlots are logs that kept it from going further.
 	slotsDoomed int64
 	inSlots     map[*Log]bool
+	// behind: the last rewrite left something for the next.
+	behind bool
 	// trouble: the last commit of manifests failed.
 	trouble atomic.Bool
 	// closing ends when Close begins.

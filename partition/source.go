@@ -35,6 +35,8 @@ type source struct {
 	set     *Set
 	ctx     context.Context
 	extents []Extent
+	// window has some of them already; optional.
+	window *slotWindow
 	// queue are loads under way, of the extents before next, and ready what one of them has brought.
 	queue []chan []loaded
 	ready []loaded
@@ -69,13 +71,19 @@ func (r *source) start() {
 	c := make(chan []loaded, 1)
 	r.queue = append(r.queue, c)
 	e := &r.extents[r.next]
-	if e.Kind == KindSlot && e.Life == r.set.life {
+	if r.set.ownSlot(e) {
 		if object := r.set.tail.get(e.Seq); object != nil {
 			r.next++
 			r.bytes += int64(e.Len)
 			c <- []loaded{fromSlot(*e, object)}
 			return
 		}
+	}
+	if x, ok := r.window.extent(e); ok {
+		r.next++
+		r.bytes += int64(e.Len)
+		c <- []loaded{x}
+		return
 	}
 	n, size := 0, uint32(0)
 	for rest := r.extents[r.next:]; n < len(rest) && (n == 0 || size+rest[n].Len <= togetherMax); n++ {

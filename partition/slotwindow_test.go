@@ -1,0 +1,135 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/tidemill/tidemill/objectstore/faultstore"
+	"github.com/tidemill/tidemill/wal"
+)
+
+const (
+	behindParts = 12
+	behindSlots = 40
+)
+
+// behind returns a node whose checkpoints are behind: all its slots have left memory, and a window has room for two of them. Each holds
+// a batch of every partition.
+func behind(t *testing.T) (*node, *hookStore) {
+	w := newWorld(t)
+	hs := &hookStore{Store: w.store}
+	n := w.start(func(o *Options) { o.Store, o.TailBytes, o.CheckpointBytes = hs, 1, 2*behindParts*1100 })
+	for p := range int32(behindParts) {
+		n.create(p)
+	}
+	for i := range behindSlots {
+		for p := range int32(behindParts) {
+			n.log(p).try(sized(1000, byte(i)))
+		}
+		n.commit()
+	}
+	select {
+	case <-n.set.due.c: // it was due long ago
+	default:
+		t.Fatal("no checkpoint is due")
+	}
+	return n, hs
+}
+
+func (n *node) due() bool {
+	select {
+	case <-n.set.due.c:
+		return true
+	default:
+		return false
+	}
+}
+
+// rewritten checks that nothing is missing, and returns how many partitions hold something in slots.
+func (n *node) rewritten(t *testing.T) (left int) {
+	t.Helper()
+	for p := range int32(behindParts) {
+		l := n.log(p)
+		if got := l.offsets(t, 0, 1<<20); len(got) != behindSlots {
+			t.Errorf("partition %d: %d batches are served", p, len(got))
+		}
+		if _, ok := l.firstInSlots(); ok {
+			left++
+		}
+	}
+	return left
+}
+
+// TestRewriteBehind: slots that have left memory are read whole, one request each, some at a time; a checkpoint that does not come to
+// the end asks for another, and what waits is not lost and not deleted.
+func TestRewriteBehind(t *testing.T) {
+	n, hs := behind(t)
+	for i := 1; ; i++ {
+		before := hs.reads.Load()
+		n.checkpointed(t)
+		done := min(i*windowsMax*2, behindSlots)
+		if reads := hs.reads.Load() - before; reads > 2*windowsMax {
+			t.Errorf("checkpoint %d reads %d times for %d slots", i, reads, 2*windowsMax)
+		}
+		if due := n.due(); due != (done < behindSlots) {
+			t.Errorf("checkpoint %d: another is due: %v", i, due)
+		}
+		if left := n.rewritten(t); left != 0 && done == behindSlots || left != behindParts && done < behindSlots {
+			t.Errorf("checkpoint %d: %d partitions hold something in slots", i, left)
+		}
+		n.deleted(t)
+		if slots := len(n.keys("wal/")); slots != behindSlots-done {
+			t.Errorf("checkpoint %d: %d slots are left, want %d", i, slots, behindSlots-done)
+		}
+		if done == behindSlots {
+			break
+		}
+	}
+	if n = n.reopen(n.kill()); n.rewritten(t) != 0 {
+		t.Error("a later life holds something in slots")
+	}
+}
+
+// TestRewriteBehindInTrouble: a slot that cannot be read whole is read chunk by chunk, one that cannot be read at all keeps what follows
+// it in slots, and damage stays where it is.
+func TestRewriteBehindInTrouble(t *testing.T) {
+	n, _ := behind(t)
+	third := wal.SlotKey(n.life, 3)
+	rule := faultstore.Rule{Op: faultstore.ReadAt, Match: func(key string) bool { return key == third }, Fault: faultstore.Lost}
+	n.store.SetRules(rule)
+	if err := n.set.Checkpoint(context.Background()); !errors.Is(err, ErrStorage) {
+		t.Fatalf("a slot that cannot be read: %v", err)
+	}
+	if n.due() {
+		t.Error("another checkpoint is due at once, with a store that fails")
+	}
+	n.store.SetRules()
+	if left := n.rewritten(t); left != behindParts {
+		t.Errorf("%d partitions hold something in slots", left)
+	}
+	rule.Limit = 1 // the whole, and then no chunk
+	n.store.SetRules(rule)
+	body, _ := n.mem.Get(context.Background(), wal.SlotKey(n.life, 5))
+	body = slices.Clone(body)
+	body[wal.HeaderLen+500]++ // of partition 0
+	_ = n.mem.Delete(context.Background(), wal.SlotKey(n.life, 5))
+	_ = n.mem.Put(context.Background(), wal.SlotKey(n.life, 5), body)
+	for n.set.behind = true; n.set.behind; {
+		n.checkpointed(t)
+	}
+	for p := range int32(behindParts) {
+		l := n.log(p)
+		if _, ok := l.firstInSlots(); ok {
+			t.Errorf("partition %d holds something in slots", p)
+		}
+		for offset := range int64(behindSlots) {
+			r, err := l.Read(context.Background(), ReadInput{Offset: offset, MaxBytes: 1, AtLeastOne: true})
+			if damaged := p == 0 && offset == 5; damaged != errors.Is(err, ErrCorrupt) || !damaged && (err != nil || r.next != offset+1) {
+				t.Errorf("partition %d at %d: next is %d, %v", p, offset, r.next, err)
+			}
+			r.Release()
+		}
+	}
+}
