@@ -98,6 +98,7 @@ func (l *Log) appendLocked(in AppendInput, done Done, now int64) (res AppendResu
 	if l.ended != nil {
 		return res, false, l.ended
 	}
+	l.traffic.count(len(b)) // refused or not by what follows, it came over the network and was looked at
 	var p *producer
 	if id >= 0 {
 		var dup *ProducerBatch

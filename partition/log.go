@@ -10,8 +10,9 @@ import (
 
 // A Log is one partition on its owner. All methods may be called concurrently.
 type Log struct {
-	set *Set
-	id  protocol.PartitionID
+	set     *Set
+	id      protocol.PartitionID
+	traffic traffic
 
 	// mu guards everything below.
 	mu sync.Mutex

@@ -65,6 +65,7 @@ func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
 	if errors.Is(err, objectstore.ErrNotFound) { // what was planned with was rewritten meanwhile, and deleted
 		res, err = l.read(ctx, in, true)
 	}
+	l.traffic.count(res.Bytes)
 	if err != nil && !errors.Is(err, ErrUnknownPartition) && !errors.Is(err, ErrOffsetOutOfRange) {
 		return res, fmt.Errorf("read %v at %d: %w", l.id, in.Offset, err)
 	}
