@@ -26,6 +26,7 @@ func examples() []string {
 		k.intent(part) + " " + encode(intentValue{h, life.String()}),
 		k.pin(part) + " " + encode(pinValue{h, []int32{2, 1}}),
 		k.drain(1) + " " + encode(h),
+		k.load(1) + " " + encodeLoads(h.Op, BrokerLoads{life, 9000, Load{1.5e6, 250}, []PartitionLoad{{part, Load{1.2e6, 200}}}}),
 		k.epoch(1) + " " + encode(idValue{counterValue{h, 7}, "127.0.0.1:9092"}),
 		k.state(life) + " " + encode(stateValue{h, "SEALED", "1/0000000000000008-1112131415161718", 42, strings.Repeat("ab", 32), "recovery/1"}),
 		k.trim(life) + " " + encode(counterValue{h, 40}),

@@ -50,6 +50,9 @@ func (k keys) pin(id protocol.PartitionID) string { return k.pins() + id.String(
 func (k keys) drains() string                     { return string(k) + "drain/" }
 func (k keys) drain(broker int32) string          { return k.drains() + strconv.Itoa(int(broker)) }
 
+func (k keys) loads() string            { return string(k) + "load/" }
+func (k keys) load(broker int32) string { return k.loads() + strconv.Itoa(int(broker)) }
+
 func (k keys) configs() string { return string(k) + "c/broker/" }
 func (k keys) config(broker int32) string {
 	if broker == DefaultBroker {

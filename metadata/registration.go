@@ -27,6 +27,8 @@ type Registration struct {
 		sync.Mutex
 		lease clientv3.LeaseID
 		info  BrokerInfo
+		// loadsLease is the lease under which loads were published last.
+		loadsLease clientv3.LeaseID
 	}
 }
 

@@ -87,6 +87,12 @@ type Store struct {
 	openAt atomic.Int64
 	// refreshed is the last answer to a lease's refresh.
 	refreshed atomic.Pointer[refreshed]
+	// loads is what Loads read last.
+	loads atomic.Pointer[readLoads]
+	// waiting is how many wait for a revision, and nudge tells the watch that one more does: for loads alone it replaces no Image, so
+	// that they wake nobody, unless somebody waits.
+	waiting atomic.Int32
+	nudge   chan struct{}
 
 	stop    context.CancelFunc
 	ctx     context.Context // ends at Close; of the background work only
@@ -116,7 +122,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open metadata at %v: %w", c.Endpoints, opening(ctx, c, err))
 	}
-	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV, opened: time.Now()}
+	s := &Store{config: c, keys: keys("/tidemill/" + c.Name + "/"), client: client, kv: client.KV, opened: time.Now(), nudge: make(chan struct{}, 1)}
 	if c.wrapKV != nil {
 		s.kv = c.wrapKV(client.KV)
 	}
@@ -224,6 +230,14 @@ func (s *Store) heard() { s.heardAt.Store(int64(time.Since(s.opened))) }
 // seen waits until the Image includes revision rev, so that a writer finds its own write there. It gives up silently with
 // ctx: the write is done whether or not the watch is.
 func (s *Store) seen(ctx context.Context, rev int64) {
+	s.waiting.Add(1)
+	defer s.waiting.Add(-1)
+	if s.Image().Revision < rev {
+		select {
+		case s.nudge <- struct{}{}:
+		default:
+		}
+	}
 	s.until(ctx, func(i *Image) bool { return i.Revision >= rev })
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -73,7 +74,11 @@ func (s *Store) follow(st *state) error {
 				}
 				return fmt.Errorf("watch %s: %w", s.keys, err)
 			}
-			if s.takeAll(st, &r) {
+			if moved, shown := s.takeAll(st, &r); moved && (shown || s.waiting.Load() > 0) {
+				pace.later()
+			}
+		case <-s.nudge:
+			if st.revision > s.Image().Revision {
 				pace.later()
 			}
 		case <-pace.due:
@@ -82,9 +87,11 @@ func (s *Store) follow(st *state) error {
 	}
 }
 
-// takeAll applies what a watch brought, and reports whether the revision has moved.
-func (s *Store) takeAll(st *state, r *clientv3.WatchResponse) bool {
+// takeAll applies what a watch brought, and reports whether the revision has moved, and whether by anything but loads.
+func (s *Store) takeAll(st *state, r *clientv3.WatchResponse) (moved, shown bool) {
+	shown = len(r.Events) == 0
 	for _, e := range r.Events {
+		shown = shown || !strings.HasPrefix(string(e.Kv.Key), s.keys.loads())
 		s.take(st, string(e.Kv.Key), eventValue(e), e.Kv.ModRevision)
 	}
 	// The header of a batch of events may be ahead of events that follow in the next batch; only a progress
@@ -96,10 +103,10 @@ func (s *Store) takeAll(st *state, r *clientv3.WatchResponse) bool {
 		rev = r.Header.Revision
 	}
 	if rev <= st.revision {
-		return false
+		return false, false
 	}
 	st.revision = rev
-	return true
+	return true, shown
 }
 
 // A publishPace publishes at once when it is seldom asked to, and else no more than half of the time: an Image costs as
@@ -147,9 +154,13 @@ func eventValue(e *clientv3.Event) []byte {
 // take applies one change. One that cannot be read is reported and skipped: the rest of the cluster must go on.
 func (s *Store) take(st *state, key string, value []byte, rev int64) {
 	if err := st.apply(key, value, rev); err != nil {
-		s.config.Logger.LogAttrs(s.ctx, slog.LevelError, "metadata not understood",
-			slog.String("key", key), slog.Int64("revision", rev), slog.Any("error", err))
+		s.notUnderstood(key, rev, err)
 	}
+}
+
+func (s *Store) notUnderstood(key string, rev int64, err error) {
+	s.config.Logger.LogAttrs(s.ctx, slog.LevelError, "metadata not understood",
+		slog.String("key", key), slog.Int64("revision", rev), slog.Any("error", err))
 }
 
 func (s *Store) publish(st *state) {
