@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,6 +19,8 @@ type Cluster interface {
 	Changed() <-chan struct{}
 	Load(ctx context.Context, life wal.Life) (wal.StreamState, error)
 	Assign(ctx context.Context, by metadata.Controller, intents []metadata.Intent) (int, error)
+	// Loads returns what brokers have measured, by id.
+	Loads(ctx context.Context) (map[int32]metadata.BrokerLoads, error)
 	// Silence is for how long etcd has answered nothing.
 	Silence() time.Duration
 }
@@ -39,9 +42,16 @@ type Config struct {
 	Sweep func(ctx context.Context) error
 	// LeaseTTL is that of liveness keys.
 	LeaseTTL time.Duration
+	// LoadsEvery is how often loads are read; 0: 30 s, as they are published.
+	LoadsEvery time.Duration
+	// RestFor is how long a partition that was moved for balance is not moved for its load, and how long a new controller, who does not
+	// know what was moved lately, moves nothing for loads; 0: 10 min, in which smoothed loads become what they are.
+	RestFor time.Duration
 	// Plan is what an operator may choose.
-	Plan   Options
-	Logger *slog.Logger
+	Plan Options
+	// Metrics are what operators see of it; nil: nothing.
+	Metrics *Metrics
+	Logger  *slog.Logger
 }
 
 const (
@@ -61,10 +71,13 @@ type Controller struct {
 	mu sync.Mutex
 	// sealed are the lives whose logs have ended, as far as this controller asked.
 	sealed map[wal.Life]bool
+	// term is what is known of loads since this broker is the controller; nil when it is not.
+	term *term
 }
 
 // New returns a controller that does nothing yet.
 func New(c Config) *Controller {
+	c.LoadsEvery, c.RestFor = cmp.Or(c.LoadsEvery, loadsEvery), cmp.Or(c.RestFor, restFor)
 	return &Controller{Config: c, planned: make(chan struct{}, 1), sealed: map[wal.Life]bool{}}
 }
 
@@ -114,9 +127,11 @@ func (c *Controller) look(ctx context.Context) {
 	}
 	if office.Life != c.Self {
 		c.suspects.drop()
+		c.endTerm()
 		return
 	}
 	c.suspects.pursue(ctx, img)
+	c.readLoads(ctx)
 	c.assign(ctx, office, img)
 }
 
@@ -133,12 +148,14 @@ func (c *Controller) assign(ctx context.Context, office metadata.Controller, img
 		intents = append(intents, IntentOf(img, m))
 		count[m.Reason]++
 	}
+	c.noteMoves(moves)
 	n, err := c.Cluster.Assign(ctx, office, intents)
 	if err != nil && !errors.Is(err, metadata.ErrStale) {
 		c.Logger.Warn("plan was not written; it is made again", slog.Any("error", err))
 		return
 	}
 	if n > 0 {
+		c.Metrics.planned(count)
 		c.Logger.Info("planned", slog.Int("partitions", n), slog.Any("reasons", count))
 	}
 }
@@ -161,6 +178,7 @@ func (c *Controller) state(img *metadata.Image) State {
 	s := StateOf(img)
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.term.fill(&s, time.Now(), c.RestFor)
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
 		p.Orphan = c.sealed[p.Owner]
@@ -168,7 +186,7 @@ func (c *Controller) state(img *metadata.Image) State {
 	return s
 }
 
-// StateOf is an image as plans see it. Whose logs have ended an image does not tell.
+// StateOf is an image as plans see it. Whose logs have ended an image does not tell, nor what partitions cost: see LoadBook.
 func StateOf(img *metadata.Image) State {
 	var s State
 	for _, b := range img.Brokers {

@@ -18,6 +18,8 @@
 //     back to where it was, and all end. Nor does it leave the target worse off than the source was: in the dimension it
 //     has less then, and none is above the mean by the threshold unless one of the source's was by as much.
 //   - P7 Balance leaves pinned partitions alone; P1 and P2 do not.
+//   - P8 What came to its owner lately is not moved again for bytes or requests: what it costs there is not known yet, and a load
+//     that swings would be sent to and fro. For the count it is, as a new broker waits for its share and counts do not swing.
 package controller
 
 import (
@@ -51,8 +53,10 @@ type Partition struct {
 	// Target is where an intent sends it; zero: nowhere.
 	Target wal.Life
 	Load   Load
-	// Pinned: balance leaves it where it is, because an operator sent it there or it moved lately (P7).
+	// Pinned: balance leaves it where it is, because an operator sent it there (P7).
 	Pinned bool
+	// Recent: it came to its owner lately, for balance, or so lately that its load was not measured there yet (P8).
+	Recent bool
 }
 
 // State is all that a plan depends on. The order of the slices does not matter; lives and ids are unique.

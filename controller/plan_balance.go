@@ -33,8 +33,9 @@ type balancing struct {
 // alike are the partitions of a seat with the same load, the one that is taken first last. Most partitions of a large cluster are idle:
 // looked at one by one for each move, 100,000 of them would take a minute.
 type alike struct {
-	load vector
-	list []*Partition
+	load   vector
+	recent bool // moved for the count alone (P8)
+	list   []*Partition
 }
 
 // first is the partition that is taken first.
@@ -66,8 +67,9 @@ func (f *fleet) balance(partitions []Partition, homes []int32, o Options) []Move
 // collect sorts what may move by where it is and what it carries.
 func (b *balancing) collect(partitions []Partition, homes []int32) {
 	type place struct {
-		seat int32
-		load vector
+		seat   int32
+		load   vector
+		recent bool
 	}
 	b.movable = make([][]alike, len(b.seats))
 	at := map[place]int{}
@@ -76,12 +78,12 @@ func (b *balancing) collect(partitions []Partition, homes []int32) {
 		if homes[i] == nowhere || p.Pinned {
 			continue
 		}
-		here := place{homes[i], p.vector()}
+		here := place{homes[i], p.vector(), p.Recent}
 		k, known := at[here]
 		if !known {
 			k = len(b.movable[here.seat])
 			at[here] = k
-			b.movable[here.seat] = append(b.movable[here.seat], alike{load: here.load})
+			b.movable[here.seat] = append(b.movable[here.seat], alike{load: here.load, recent: p.Recent})
 		}
 		b.movable[here.seat][k].list = append(b.movable[here.seat][k].list, p)
 	}
@@ -171,14 +173,23 @@ func (b *balancing) mend(seat, d int, off float64) (Move, bool) {
 	return Move{}, false
 }
 
-// best returns the index of the partitions of which one gains most by a move, or nowhere.
+// best returns the index of the partitions of which one gains most by a move, or nowhere. What came lately is taken for the count alone,
+// and when nothing else gains (P8).
 func (b *balancing) best(from, to, d int) int {
 	best, most := nowhere, gainMin
 	list, limits := b.movable[from], b.limits(&b.seats[from], d)
-	for i := range list {
-		gain := b.gain(&b.seats[from], &b.seats[to], &limits, list[i].load, d)
-		if gain > most || gain == most && best != nowhere && compareIDs(list[i].first().ID, list[best].first().ID) < 0 {
-			best, most = i, gain
+	for _, recent := range []bool{false, true} {
+		if recent && (best != nowhere || d != count) {
+			break
+		}
+		for i := range list {
+			if list[i].recent != recent {
+				continue
+			}
+			gain := b.gain(&b.seats[from], &b.seats[to], &limits, list[i].load, d)
+			if gain > most || gain == most && best != nowhere && compareIDs(list[i].first().ID, list[best].first().ID) < 0 {
+				best, most = i, gain
+			}
 		}
 	}
 	return best

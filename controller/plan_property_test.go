@@ -40,6 +40,7 @@ func drawState(rt *rapid.T) State {
 			p.Target = life(rapid.IntRange(0, lifeMax-1).Draw(rt, "target"))
 		}
 		p.Pinned = rapid.IntRange(0, 9).Draw(rt, "pinned") == 0
+		p.Recent = rapid.IntRange(0, 9).Draw(rt, "recent") == 0
 		s.Partitions = append(s.Partitions, p)
 	}
 	return s
@@ -108,6 +109,9 @@ func checkMoves(rt *rapid.T, s State, o Options, moves []Move) {
 			allowed = allowed && !p.Orphan && owner != nil && owner.Draining
 		case ReasonBalance:
 			allowed = allowed && !p.Orphan && owner != nil && !owner.Draining && p.Target.IsZero() && !p.Pinned
+			if mean, off := s.spread(count); p.Recent && off < max(1, thresholdDefault*mean) {
+				rt.Fatalf("%v of %+v, though the counts are even", m, p)
+			}
 		case ReasonCancel:
 		}
 		if !allowed {

@@ -86,6 +86,10 @@ func (w *world) Load(_ context.Context, l wal.Life) (wal.StreamState, error) {
 	return st, nil
 }
 
+func (w *world) Loads(context.Context) (map[int32]metadata.BrokerLoads, error) {
+	return nil, nil
+}
+
 func (w *world) Assign(context.Context, metadata.Controller, []metadata.Intent) (int, error) {
 	return 0, nil
 }

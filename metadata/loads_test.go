@@ -164,7 +164,12 @@ func TestLoads(t *testing.T) {
 			t.Errorf("%s is read as %+v", value, got)
 		}
 	}
-	for _, r := range []*Registration{r1, r2} {
+	// A life whose lease goes on after another has the broker's id overwrites nothing.
+	r3 := must[*Registration](t)(s.Register(t.Context(), newLife(t, s), BrokerInfo{Host: "a", Port: 1}))
+	if err := r1.PublishLoads(t.Context(), loads); !errors.Is(err, ErrStale) {
+		t.Errorf("publish by an earlier life: %v", err)
+	}
+	for _, r := range []*Registration{r1, r2, r3} {
 		if err := r.Unregister(t.Context()); err != nil {
 			t.Error(err)
 		}
