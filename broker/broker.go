@@ -36,6 +36,8 @@ type Broker struct {
 
 	etcdErr <-chan error // of the embedded etcd; nil without one
 	pacing  pacing
+	// loadPace is how loads are measured; tests shorten it.
+	loadPace loadPace
 
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store
@@ -62,6 +64,8 @@ type Broker struct {
 	// fenced takes why this life has ended.
 	fenced chan error
 	proof  proofAsked
+	// load is what all partitions cost, as measured last; nil before that.
+	load atomic.Pointer[metadata.Load]
 	// cutOff are brokers that lead partitions without a lease: see watchCutOff.
 	cutOff atomic.Pointer[map[int32]metadata.BrokerInfo]
 	// arrivals tells who waits for a partition that is on its way to this broker.

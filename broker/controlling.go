@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -15,16 +16,24 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
-// controller returns the one that runs in this broker.
-func (b *Broker) controller(r *metadata.Registration) *controller.Controller {
+// control runs this broker's controller until ctx ends.
+func (b *Broker) control(ctx context.Context, r *metadata.Registration) error {
+	metrics, err := controller.NewMetrics(b.reg)
+	if err == nil {
+		err = registerLoads(b.reg, &b.load)
+	}
+	if err != nil {
+		return fmt.Errorf("register the controller's metrics: %w", err)
+	}
 	return controller.New(controller.Config{
+		LoadsEvery: b.loadPace.look, RestFor: b.loadPace.rest, Metrics: metrics,
 		Self: b.life, Cluster: b.meta, Campaign: r.Campaign, LeaseTTL: metadata.DefaultLeaseTTL, Logger: b.log,
 		Sweep: b.meta.Sweep, Refuses: refuses, LogEnd: b.logEnd,
 		Seal: func(ctx context.Context, life wal.Life) error {
 			_, err := b.seal(ctx, life)
 			return err
 		},
-	})
+	}).Run(ctx)
 }
 
 // seal ends the log of a life (S2-S6).

@@ -27,6 +27,7 @@ type testBroker struct {
 	http    string
 	args    []string
 	wrap    func(objectstore.Store) objectstore.Store // nil: the store as it is
+	pace    *loadPace                                 // nil: as always
 	stop    context.CancelFunc
 	stopped chan error
 	logs    lockedBuffer
@@ -87,6 +88,9 @@ func (b *testBroker) begin() {
 	log := slog.New(slog.NewTextHandler(&b.logs, nil))
 	broker := newBroker(b.config(), log)
 	broker.wrapStore = b.wrap
+	if b.pace != nil {
+		broker.loadPace = *b.pace
+	}
 	b.broker = broker
 	go func() { b.stopped <- broker.run(ctx, "test", &b.logs) }()
 }

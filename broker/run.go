@@ -63,7 +63,7 @@ func Run(ctx context.Context, cfg *config.Config, version string, out io.Writer,
 }
 
 func newBroker(cfg *config.Config, log *slog.Logger) *Broker {
-	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}}
+	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}, loadPace: defaultLoadPace}
 	b.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b.fenced = make(chan error, 1)
 	b.known.topics = map[protocol.TopicID]*metadata.Topic{}
@@ -180,7 +180,8 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 	b.reconcile()
 	if !b.cfg.Cluster.Embedded() { // else there are no others
 		g.Go(func() error { return b.keepOwnership(work) })
-		g.Go(func() error { return b.controller(registered).Run(work) })
+		g.Go(func() error { return b.control(work, registered) })
+		g.Go(func() error { b.tellLoads(work, registered); return nil })
 		g.Go(func() error { b.watchCutOff(work); return nil })
 	}
 	g.Go(func() error { return b.server.Serve(work, kafka) })
