@@ -15,7 +15,7 @@ import (
 const clusterBalanceUsage = `Usage: broker cluster balance [--dry-run] [--unpin] --cluster etcd://host:port/name [etcd's flags]
 
 Shows what is to move now, by the rules that the controller follows by itself, and writes it. It is of use when no broker is
-the controller, to see what would happen, and to give up pins.
+the controller, to see what would happen, and to give up pins. The controller itself lets rest what it moved in the last ten minutes.
 
   --dry-run  write nothing
   --unpin    remove all pins first: what was moved by hand is balanced with the rest
@@ -68,7 +68,7 @@ func (c *clusterCall) unpin(ctx context.Context) error {
 	return fmt.Errorf("the partitions move about; try again: %w", err)
 }
 
-// plan is the controller's, which knows what logs have ended.
+// plan is the controller's, which knows what logs have ended, but for what only the controller in office knows: what it moved lately.
 func (c *clusterCall) plan(ctx context.Context, img *metadata.Image, unpin bool) ([]controller.Move, error) {
 	lives, err := c.meta.AllLives(ctx)
 	if err != nil {
@@ -78,7 +78,14 @@ func (c *clusterCall) plan(ctx context.Context, img *metadata.Image, unpin bool)
 	for _, l := range lives {
 		sealed[l.Life] = l.Phase == wal.PhaseSealed
 	}
+	loads, err := c.meta.Loads(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var book controller.LoadBook
+	book.Learn(img, loads)
 	s := controller.StateOf(img)
+	book.Fill(&s)
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
 		p.Orphan, p.Pinned = sealed[p.Owner], p.Pinned && !unpin

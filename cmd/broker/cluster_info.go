@@ -19,7 +19,7 @@ import (
 
 const clusterInfoUsage = `Usage: broker cluster info [--json] --cluster etcd://host:port/name [etcd's flags]
 
-Shows the brokers with what they own, lives that own partitions though their broker is not there, partitions without a
+Shows the brokers with what they own and what that costs them, smoothed over minutes, lives that own partitions though their broker is not there, partitions without a
 live owner, and partitions that are on their way.
 `
 
@@ -35,7 +35,11 @@ func clusterInfo(ctx context.Context, e *environment) error {
 		if err != nil {
 			return err
 		}
-		s := survey(c.meta.Image(), lives)
+		loads, err := c.meta.Loads(ctx)
+		if err != nil {
+			return err
+		}
+		s := survey(c.meta.Image(), lives, loads)
 		if asJSON {
 			out := json.NewEncoder(c.stdout)
 			out.SetIndent("", "  ")
@@ -72,6 +76,9 @@ type surveyBroker struct {
 	DrainMark  bool   `json:"drain_mark"`
 	Partitions int    `json:"partitions"`
 	Controller bool   `json:"controller"`
+	// BytesPerSecond and RequestsPerSecond are nil while the broker has not told what it measured.
+	BytesPerSecond    *float64 `json:"bytes_per_second"`
+	RequestsPerSecond *float64 `json:"requests_per_second"`
 }
 
 type surveyLife struct {
@@ -86,8 +93,8 @@ type surveyMove struct {
 	To        string `json:"to"`
 }
 
-// survey puts together what an image and the lives tell.
-func survey(img *metadata.Image, lives []wal.StreamState) *clusterSurvey {
+// survey puts together what an image, the lives and the brokers' loads tell.
+func survey(img *metadata.Image, lives []wal.StreamState, loads map[int32]metadata.BrokerLoads) *clusterSurvey {
 	s := &clusterSurvey{
 		ClusterID: img.Cluster.ID, Brokers: []surveyBroker{}, Gone: []surveyLife{}, Leaderless: []string{}, Moves: []surveyMove{}, DrainMarks: []int32{},
 	}
@@ -113,10 +120,14 @@ func survey(img *metadata.Image, lives []wal.StreamState) *clusterSurvey {
 	}
 	for _, id := range slices.Sorted(maps.Keys(img.Brokers)) {
 		b := img.Brokers[id]
-		s.Brokers = append(s.Brokers, surveyBroker{
+		row := surveyBroker{
 			ID: id, Life: b.Life.String(), Address: net.JoinHostPort(b.Host, strconv.Itoa(int(b.Port))), Rack: b.Rack, Draining: b.Draining,
 			DrainMark: img.Drains[id], Partitions: owned[b.Life], Controller: b.Life == img.Controller.Life,
-		})
+		}
+		if l, told := loads[id]; told && l.Life == b.Life {
+			row.BytesPerSecond, row.RequestsPerSecond = &l.Total.BytesPerSecond, &l.Total.RequestsPerSecond
+		}
+		s.Brokers = append(s.Brokers, row)
 	}
 	phases := map[wal.Life]wal.Phase{}
 	for _, l := range lives {
@@ -148,13 +159,14 @@ func phaseName(p wal.Phase) string {
 
 func (s *clusterSurvey) writeText(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintf(w, "cluster %s\n\nBROKER\tLIFE\tADDRESS\tRACK\tSTATE\tPARTITIONS\n", s.ClusterID)
+	_, _ = fmt.Fprintf(w, "cluster %s\n\nBROKER\tLIFE\tADDRESS\tRACK\tSTATE\tPARTITIONS\tBYTES/S\tREQUESTS/S\n", s.ClusterID)
 	for _, b := range s.Brokers {
 		mark := ""
 		if b.Controller {
 			mark = " *"
 		}
-		_, _ = fmt.Fprintf(w, "%d%s\t%s\t%s\t%s\t%s\t%d\n", b.ID, mark, b.Life, b.Address, orNone(b.Rack), b.state(), b.Partitions)
+		_, _ = fmt.Fprintf(w, "%d%s\t%s\t%s\t%s\t%s\t%d\t%s\t%s\n", b.ID, mark, b.Life, b.Address, orNone(b.Rack), b.state(), b.Partitions,
+			perSecond(b.BytesPerSecond), perSecond(b.RequestsPerSecond))
 	}
 	if s.Controller != nil {
 		_, _ = fmt.Fprintln(w, "* controller")
@@ -193,6 +205,14 @@ func (b *surveyBroker) state() string {
 		return "stopping"
 	}
 	return "serving"
+}
+
+// perSecond is a whole number, or that nobody told it.
+func perSecond(x *float64) string {
+	if x == nil {
+		return "unknown"
+	}
+	return strconv.FormatFloat(*x, 'f', 0, 64)
 }
 
 // count is a number of partitions in words.

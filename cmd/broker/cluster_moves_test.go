@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/etcdtest"
 	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -187,5 +188,66 @@ func TestClusterWithoutBrokers(t *testing.T) {
 		if got.code != exitFailure {
 			t.Errorf("%v: %+v", verb, got)
 		}
+	}
+}
+
+// TestClusterLoads: what brokers tell of their loads is shown, and planned by.
+func TestClusterLoads(t *testing.T) {
+	etcd := etcdtest.Start(t)
+	meta, err := metadata.Open(t.Context(), metadata.Config{Endpoints: []string{etcd.Address}, Name: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer meta.Close()
+	if _, err := meta.EnsureCluster(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var lives []wal.Life
+	var first *metadata.Registration
+	for id := range int32(2) {
+		life, err := meta.OpenLife(t.Context(), id+1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := meta.Register(t.Context(), life, metadata.BrokerInfo{Host: "h", Port: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lives = append(lives, life); first == nil {
+			first = r
+		}
+	}
+	specs := []metadata.TopicSpec{{Name: "t", Partitions: 4, ReplicationFactor: 1}}
+	made := meta.CreateTopics(t.Context(), specs, func(_ int, p int32) wal.Life { return lives[p%2] })
+	if made[0].Err != nil {
+		t.Fatal(made[0].Err)
+	}
+	run := func(verb ...string) string {
+		t.Helper()
+		got := command(t, "", append(append([]string{"cluster"}, verb...), "--cluster", etcd.URL())...)
+		if got.code != exitOK {
+			t.Fatalf("%v: %+v", verb, got)
+		}
+		return got.stdout
+	}
+	if got := run("balance", "--dry-run"); !strings.Contains(got, "nothing is to move") {
+		t.Errorf("before loads are known: %s", got)
+	}
+	loads := metadata.BrokerLoads{Measured: meta.Image().Revision, Total: metadata.Load{BytesPerSecond: 16e6, RequestsPerSecond: 320}}
+	for _, p := range []int32{0, 2} {
+		id := protocol.PartitionID{Topic: made[0].Topic.ID, Partition: p}
+		loads.Partitions = append(loads.Partitions, metadata.PartitionLoad{ID: id, Load: metadata.Load{BytesPerSecond: 8e6, RequestsPerSecond: 160}})
+	}
+	if err := first.PublishLoads(t.Context(), loads); err != nil {
+		t.Fatal(err)
+	}
+	if got := run("info"); !strings.Contains(got, "BYTES/S   REQUESTS/S\n") || !strings.Contains(got, "serving  2           16000000  320\n") || !strings.Contains(got, "serving  2           unknown   unknown\n") {
+		t.Errorf("info: %s", got)
+	}
+	if b := surveyed(t, etcd.URL()).Brokers; *b[0].BytesPerSecond != 16e6 || *b[0].RequestsPerSecond != 320 || b[1].BytesPerSecond != nil {
+		t.Errorf("info in JSON: %+v", b)
+	}
+	if got := run("balance", "--dry-run"); !strings.Contains(got, "t/0 ") || !strings.Contains(got, lives[1].String()+"  balance") {
+		t.Errorf("balance: %s", got)
 	}
 }
