@@ -1,7 +1,6 @@
 package partition
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -39,12 +38,17 @@ const (
 
 // SegmentKey names a segment: "segment/<broker>/<incarnation>/<seq:020d>".
 func SegmentKey(l wal.Life, seq int64) string {
-	return fmt.Sprintf("%s%s/%020d", SegmentPrefix, l, seq)
+	return keyUnder(SegmentPrefix, l, seq)
 }
 
 // ManifestKey names a manifest object: "manifest/<broker>/<incarnation>/<seq:020d>".
 func ManifestKey(l wal.Life, seq int64) string {
-	return fmt.Sprintf("%s%s/%020d", ManifestPrefix, l, seq)
+	return keyUnder(ManifestPrefix, l, seq)
+}
+
+func keyUnder(prefix string, l wal.Life, seq int64) string {
+	b := l.Append(append(make([]byte, 0, 96), prefix...))
+	return string(wal.AppendSeq(append(b, '/'), seq))
 }
 
 // ParseObjectKey is the reverse of SegmentKey, ManifestKey and wal.SlotKey. ok is false for any other key.

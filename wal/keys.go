@@ -18,11 +18,15 @@ func SlotKey(l Life, seq int64) string {
 	b = append(b, '/')
 	b = append(b, id...)
 	b = append(b, '/')
-	b = append(b, l.Incarnation()...)
-	b = append(b, '/')
+	b = l.appendIncarnation(b)
+	return string(AppendSeq(append(b, '/'), seq))
+}
+
+// AppendSeq appends a number as keys have it, in 20 digits.
+func AppendSeq(b []byte, seq int64) []byte {
 	digits := strconv.FormatInt(seq, 10)
 	b = append(b, "00000000000000000000"[min(20, len(digits)):]...)
-	return string(append(b, digits...))
+	return append(b, digits...)
 }
 
 // RecoveryKey names the recovery object of life l: "recovery/<broker>/<incarnation>" (S5).

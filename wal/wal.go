@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"strconv"
@@ -20,11 +21,25 @@ type Life struct {
 
 // Incarnation returns "<epoch:016x>-<nonce>", the part of the name that changes at each start.
 func (l Life) Incarnation() string {
-	return fmt.Sprintf("%016x-%s", l.Epoch, hex.EncodeToString(l.Nonce[:]))
+	return string(l.appendIncarnation(make([]byte, 0, 64)))
+}
+
+func (l Life) appendIncarnation(b []byte) []byte {
+	var epoch [8]byte
+	binary.BigEndian.PutUint64(epoch[:], l.Epoch)
+	b = hex.AppendEncode(b, epoch[:])
+	b = append(b, '-')
+	return hex.AppendEncode(b, l.Nonce[:])
 }
 
 // String returns "<broker>/<incarnation>".
-func (l Life) String() string { return fmt.Sprintf("%d/%s", l.Broker, l.Incarnation()) }
+func (l Life) String() string { return string(l.Append(make([]byte, 0, 64))) }
+
+// Append appends what String returns.
+func (l Life) Append(b []byte) []byte {
+	b = strconv.AppendInt(b, int64(l.Broker), 10)
+	return l.appendIncarnation(append(b, '/'))
+}
 
 // IsZero reports whether l names no life.
 func (l Life) IsZero() bool { return l == Life{} }
