@@ -14,8 +14,9 @@ const (
 	blockMax = pieceMax
 	// stayMin is how long a run of batches must be to be stored from where it lies: what is shorter is copied.
 	stayMin = 8 << 10
-	// gatherLen is how much memory for copies is taken at a time.
-	gatherLen = 1 << 20
+	// gatherMin and gatherMax bound how much memory for copies is taken at a time: as much as the segment has by then, as most
+	// rewrites of a broker with little to do are small.
+	gatherMin, gatherMax = 16 << 10, 1 << 20
 )
 
 // held is memory that is given back once.
@@ -126,7 +127,7 @@ func (g *segmentBuilder) put(p []byte, stays bool) {
 	}
 	for len(p) > 0 {
 		if len(g.gather) == 0 {
-			block := g.pool.Get(gatherLen)
+			block := g.pool.Get(int(min(max(g.size, gatherMin), gatherMax)))
 			g.hold(block)
 			g.gather = block.Bytes()
 		}
