@@ -2,39 +2,37 @@ package partition
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
 
 type metrics struct {
-	appendBytes, duplicates                prometheus.Counter
-	tailHits, tailMisses                   prometheus.Counter
-	cacheHits, cacheMisses, loads          prometheus.Counter
-	loadedBytes, corruptions               prometheus.Counter
-	checkpoints, checkpointErrors          prometheus.Counter
-	manifests, manifestBytes               prometheus.Counter
-	manifestCommits                        prometheus.Counter
-	moved, adopted                         prometheus.Counter
-	segments, segmentBytes, deleted        prometheus.Counter
-	merges, compactedBytes, cleanedBytes   prometheus.Counter
-	compactions, compactionErrors          prometheus.Counter
-	uncleanable                            prometheus.Counter
-	checkpointSeconds                      prometheus.Histogram
-	partitions, tailBytes, cacheBytes, lag prometheus.GaugeFunc
-	objects, waiting                       prometheus.GaugeFunc
+	appendBytes, duplicates              prometheus.Counter
+	tailHits, tailMisses                 prometheus.Counter
+	cacheHits, cacheMisses, loads        prometheus.Counter
+	loadedBytes, corruptions             prometheus.Counter
+	checkpoints, checkpointErrors        prometheus.Counter
+	manifests, manifestBytes             prometheus.Counter
+	manifestCommits                      prometheus.Counter
+	moved, adopted                       prometheus.Counter
+	segments, segmentBytes, deleted      prometheus.Counter
+	merges, compactedBytes, cleanedBytes prometheus.Counter
+	compactions, compactionErrors        prometheus.Counter
+	uncleanable                          prometheus.Counter
+	checkpointSeconds                    prometheus.Histogram
+	all                                  []prometheus.Collector
 }
 
-func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
+// unread are the metrics of all sets that have no Registerer.
+var unread = sync.OnceValue(newMetrics)
+
+func newMetrics() *metrics {
 	var all []prometheus.Collector
 	counter := func(name, help string) prometheus.Counter {
 		c := prometheus.NewCounter(prometheus.CounterOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help})
 		all = append(all, c)
 		return c
-	}
-	gauge := func(name, help string, f func() float64) prometheus.GaugeFunc {
-		g := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help}, f)
-		all = append(all, g)
-		return g
 	}
 	m := &metrics{
 		appendBytes:      counter("append_bytes_total", "Bytes of appended batches."),
@@ -66,31 +64,38 @@ func newMetrics(s *Set, r prometheus.Registerer) (*metrics, error) {
 			Namespace: "tidemill", Subsystem: "partition", Name: "checkpoint_seconds",
 			Help: "Duration of checkpoints.", Buckets: prometheus.ExponentialBuckets(0.01, 2, 12),
 		}),
-		partitions: gauge("partitions", "Partitions that this broker owns.", func() float64 {
-			s.mu.RLock()
-			defer s.mu.RUnlock()
-			return float64(len(s.logs))
-		}),
-		tailBytes:  gauge("tail_bytes", "Bytes of committed slots in memory.", func() float64 { return float64(s.tail.size()) }),
-		cacheBytes: gauge("cache_bytes", "Bytes of old data in memory.", func() float64 { return float64(s.cache.size()) }),
-		lag: gauge("trim_lag_slots", "Committed slots that a recovery would have to read.", func() float64 {
-			return float64(s.committed.Load() + 1 - s.due.trimmed.Load())
-		}),
-		objects: gauge("objects", "Objects in the bucket that this broker's partitions refer to.", func() float64 {
-			used, _ := s.objects.counts()
-			return float64(used)
-		}),
-		waiting: gauge("objects_waiting", "Objects, or runs of slots, that wait to be deleted.", func() float64 {
-			_, waiting := s.objects.counts()
-			return float64(waiting)
-		}),
 	}
-	if r == nil {
-		return m, nil
+	m.all = append(all, m.checkpointSeconds)
+	return m
+}
+
+// register shows the metrics, which are those of one set.
+func (m *metrics) register(s *Set, r prometheus.Registerer) error {
+	all := m.all
+	gauge := func(name, help string, f func() float64) {
+		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "tidemill", Subsystem: "partition", Name: name, Help: help}, f))
 	}
+	gauge("partitions", "Partitions that this broker owns.", func() float64 {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		return float64(len(s.logs))
+	})
+	gauge("tail_bytes", "Bytes of committed slots in memory.", func() float64 { return float64(s.tail.size()) })
+	gauge("cache_bytes", "Bytes of old data in memory.", func() float64 { return float64(s.cache.size()) })
+	gauge("trim_lag_slots", "Committed slots that a recovery would have to read.", func() float64 {
+		return float64(s.committed.Load() + 1 - s.due.trimmed.Load())
+	})
+	gauge("objects", "Objects in the bucket that this broker's partitions refer to.", func() float64 {
+		used, _ := s.objects.counts()
+		return float64(used)
+	})
+	gauge("objects_waiting", "Objects, or runs of slots, that wait to be deleted.", func() float64 {
+		_, waiting := s.objects.counts()
+		return float64(waiting)
+	})
 	var errs []error
-	for _, c := range append(all, m.checkpointSeconds) {
+	for _, c := range all {
 		errs = append(errs, r.Register(c))
 	}
-	return m, errors.Join(errs...)
+	return errors.Join(errs...)
 }

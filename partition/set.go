@@ -86,13 +86,15 @@ func NewSet(o Options) (*Set, error) {
 	s.life = s.lives.id(o.Life)
 	s.objects.init(s.life)
 	s.committed.Store(-1)
-	m, err := newMetrics(s, o.Registerer)
-	if err != nil {
-		return nil, fmt.Errorf("register partition metrics: %w", err)
+	s.metrics = unread()
+	if o.Registerer != nil {
+		s.metrics = newMetrics()
+		if err := s.metrics.register(s, o.Registerer); err != nil {
+			return nil, fmt.Errorf("register partition metrics: %w", err)
+		}
 	}
-	s.metrics = m
 	s.tail.init(s.opts.TailBytes)
-	s.cache.init(s.opts, s.pool, m)
+	s.cache.init(s.opts, s.pool, s.metrics)
 	return s, nil
 }
 
