@@ -70,9 +70,7 @@ func (c *agreed) op() string {
 	return c.p.name + "-" + strconv.FormatInt(c.ops.Add(1), 10)
 }
 
-func (c *agreed) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(ctx, etcdTimeout)
-}
+func (c *agreed) bound(ctx context.Context) context.Context { return c.p.limit(ctx, etcdTimeout) }
 
 func (c *agreed) read(ctx context.Context, what string, keys ...string) (answer, error) {
 	a, _, err := c.commit(ctx, write{what: what, gets: keys})
@@ -91,9 +89,8 @@ func streamOf(l wal.Life, state, trim kv) (wal.StreamState, error) {
 
 // Load implements wal.Registry.
 func (c *agreed) Load(ctx context.Context, l wal.Life) (wal.StreamState, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
-	began := c.p.w.now()
+	ctx = c.bound(ctx)
+	began := c.p.w.passed()
 	a, err := c.read(ctx, "load "+keysOf(l).name, gets(l)...)
 	if err != nil {
 		return wal.StreamState{}, err
@@ -114,8 +111,7 @@ func (c *agreed) seen(ctx context.Context, rev int64) {
 
 // BeginSeal implements wal.Registry (S2).
 func (c *agreed) BeginSeal(ctx context.Context, l wal.Life, rev int64, sealer string) (wal.StreamState, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	now, err := c.Load(ctx, l)
 	if err != nil {
 		return now, err
@@ -129,8 +125,7 @@ func (c *agreed) BeginSeal(ctx context.Context, l wal.Life, rev int64, sealer st
 
 // FinishSeal implements wal.Registry (S6, W8).
 func (c *agreed) FinishSeal(ctx context.Context, l wal.Life, n int64, digest [32]byte, recoveryKey string) (wal.StreamState, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	now, err := c.Load(ctx, l)
 	if err != nil {
 		return now, err
@@ -160,8 +155,7 @@ func (c *agreed) move(ctx context.Context, was, to wal.StreamState) (wal.StreamS
 
 // Trim implements wal.Registry (G1).
 func (c *agreed) Trim(ctx context.Context, l wal.Life, rev, t int64) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	for {
 		a, err := c.read(ctx, "read trim of "+keysOf(l).name, gets(l)...)
 		if err != nil {
@@ -189,8 +183,7 @@ func (c *agreed) Trim(ctx context.Context, l wal.Life, rev, t int64) error {
 
 // OpenLife creates a new life of a broker (W1).
 func (c *agreed) OpenLife(ctx context.Context, broker int32, nonce [8]byte) (wal.Life, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	for {
 		a, err := c.read(ctx, "read epoch", epochKey(broker))
 		if err != nil {
@@ -231,8 +224,7 @@ func (c *agreed) Lives(ctx context.Context, broker int32) ([]wal.StreamState, er
 
 // list reads many keys at one revision.
 func (c *agreed) list(ctx context.Context, what string, look func(e *etcd)) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	var out error
 	err := c.p.ask(ctx, "list "+what, func(done func()) {
 		c.p.w.etcd.attempt(&write{what: what}, func(_ answer, err error) {
@@ -286,8 +278,7 @@ func stateOf(id protocol.PartitionID, part, manifest kv) (metadata.PartitionStat
 
 // States reads some partitions.
 func (c *agreed) States(ctx context.Context, ids []protocol.PartitionID) ([]metadata.PartitionState, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b protocol.PartitionID) int { return cmp.Compare(a.Partition, b.Partition) })
 	var keys []string

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/objectstore"
-	"github.com/tidemill/tidemill/wal"
 )
 
 // attemptLimit is when the network gives a request up, whose effect may come later.
@@ -200,18 +199,4 @@ func (c *store) List(ctx context.Context, prefix, after string) iter.Seq2[object
 			}
 		}
 	}
-}
-
-// slotOf returns the life and the number of a slot's key.
-func slotOf(key string) (life wal.Life, seq int64, ok bool) {
-	if !strings.HasPrefix(key, "wal/") {
-		return wal.Life{}, 0, false
-	}
-	i := strings.LastIndexByte(key, '/')
-	life, err := wal.ParseLife(key[len("wal/xx/"):i])
-	if err != nil {
-		return wal.Life{}, 0, false
-	}
-	_, err = fmt.Sscanf(key[i+1:], "%d", &seq)
-	return life, seq, err == nil
 }

@@ -18,7 +18,7 @@ const (
 
 func newWorld(seed uint64, m mistakes, verbose bool) *world {
 	rng := rand.New(rand.NewPCG(seed, 0x7469646d))
-	w := &world{cfg: drawConfig(rng), rng: rng, begun: time.Now(), wake: make(chan struct{}, 1), alarm: time.NewTimer(time.Hour), hash: fnv.New64a(), verbose: verbose, calm: true}
+	w := &world{clock: newClock(), cfg: drawConfig(rng), rng: rng, hash: fnv.New64a(), verbose: verbose, calm: true}
 	w.cfg.mistakes = m
 	w.bucket = &bucket{w: w, objects: map[string][]byte{}}
 	w.etcd = &etcd{w: w, keys: map[string]kv{}}
@@ -129,7 +129,7 @@ func (n *node) panicAbout() {
 	n.deliver(func() { n.pursue(other.life) })
 	if w.chance(.4) {
 		w.someone(func(second *node) {
-			w.after(w.delay(), func() { second.deliver(func() { second.pursue(other.life) }) })
+			second.after(w.delay(), func() { second.pursue(other.life) })
 		})
 	}
 }
@@ -258,4 +258,5 @@ func (w *world) end() {
 	}
 	w.alarm.Reset(time.Minute) // what does not heed the end of its process, as a move, goes by timeouts
 	<-w.alarm.C
+	close(w.jobs)
 }

@@ -172,14 +172,3 @@ func (c *agreed) commit(ctx context.Context, t write) (answer, bool, error) {
 		}
 	}
 }
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.C:
-		return ctx.Err()
-	}
-}

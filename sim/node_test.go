@@ -152,7 +152,7 @@ func (n *node) serve() {
 	n.w.trace("serves", "%s as %s", n.name, n.life)
 	n.meta.opened = func(l wal.Life, began time.Duration) {
 		if l == n.life {
-			n.w.post(n.name+" proof", func() { n.deliver(func() { n.proof = max(n.proof, began) }) })
+			n.post("proof", func() { n.proof = max(n.proof, began) })
 		}
 	}
 	n.spawn("run", n.set.Run, func(error) {})
@@ -168,17 +168,15 @@ func (s sink) Committed(slot *wal.Slot) { s.n.set.Committed(slot) }
 
 func (s sink) Fenced(err error) {
 	s.n.set.Fenced(err)
-	s.n.w.post(s.n.name+" fenced", func() {
-		s.n.deliver(func() {
-			s.n.w.trace("fenced", "%s: %v", s.n.name, err)
-			s.n.fall(s.n.w.between(0, 5*time.Second))
-		})
+	s.n.post("fenced", func() {
+		s.n.w.trace("fenced", "%s: %v", s.n.name, err)
+		s.n.fall(s.n.w.between(0, 5*time.Second))
 	})
 }
 
 // fall ends the process after a while, and another follows.
 func (n *node) fall(after time.Duration) {
-	n.w.after(after, func() { n.deliver(n.die) })
+	n.after(after, n.die)
 }
 
 func (n *node) die() {
@@ -233,7 +231,7 @@ func (w *world) changed() {
 				w.trace("watch lost", "%s", n.name)
 				d = w.between(time.Second, 20*time.Second)
 			}
-			w.after(d, func() { n.deliver(n.look) })
+			n.after(d, n.look)
 		}
 	}
 }
@@ -282,9 +280,9 @@ func (n *node) do(what string, f func(ctx context.Context, img *metadata.Image) 
 		switch {
 		case err != nil:
 			n.w.trace(what+" failed", "%s: %v", n.name, err)
-			n.w.after(500*time.Millisecond, func() { n.deliver(n.react) })
+			n.after(500*time.Millisecond, n.react)
 		case j.again:
-			n.w.after(0, func() { n.deliver(n.react) })
+			n.after(0, n.react)
 		}
 		j.again = false
 	})

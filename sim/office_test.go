@@ -22,7 +22,7 @@ type office struct {
 // tick looks at the image now and then, as package controller does.
 func (n *node) tick() {
 	n.govern()
-	n.w.after(n.w.between(500*time.Millisecond, 2*time.Second), func() { n.deliver(n.tick) })
+	n.after(n.w.between(500*time.Millisecond, 2*time.Second), n.tick)
 }
 
 func (n *node) govern() {

@@ -24,15 +24,13 @@ func (c *agreed) Claim(ctx context.Context, to wal.Life, claims []metadata.Claim
 		}
 		last = rev
 	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	c.seen(ctx, last)
 	return nil
 }
 
 func (c *agreed) claimSome(ctx context.Context, to wal.Life, claims []metadata.Claim) (int64, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	old, op := claims[0].OldLife, c.op()
 	what := fmt.Sprintf("claim %d of %s for %s", len(claims), keysOf(old).name, keysOf(to).name)
 	a, err := c.read(ctx, "read for "+what, append(gets(old), gets(to)...)...)
@@ -78,8 +76,7 @@ func (c *agreed) CommitManifests(ctx context.Context, life wal.Life, updates []m
 }
 
 func (c *agreed) commitSome(ctx context.Context, life wal.Life, updates []metadata.ManifestUpdate) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	what, op := strconv.Itoa(len(updates))+" manifests of "+keysOf(life).name, c.op()
 	var keys []string
 	for _, u := range updates {
@@ -146,15 +143,13 @@ func (c *agreed) Move(ctx context.Context, from wal.Life, moves []metadata.Move)
 			outcomes, last = append(outcomes, err), max(last, rev)
 		}
 	}
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	c.seen(ctx, last)
 	return outcomes
 }
 
 func (c *agreed) moveSome(ctx context.Context, from wal.Life, moves []metadata.Move) (int64, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	what, op := fmt.Sprintf("move %d of %s, to %s", len(moves), from, moves[0].To), c.op()
 	lives, known := []wal.Life{from}, map[wal.Life]bool{from: true}
 	var keys []string
@@ -209,8 +204,7 @@ func (c *agreed) moveSome(ctx context.Context, from wal.Life, moves []metadata.M
 
 // Register puts the liveness key under the process's lease if the life is OPEN.
 func (c *agreed) Register(ctx context.Context, life wal.Life) error {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	key, op := brokerKey(life.Broker), c.op()
 	for {
 		a, err := c.read(ctx, "read for registration", append(gets(life), key)...)
@@ -237,8 +231,7 @@ func (c *agreed) Register(ctx context.Context, life wal.Life) error {
 
 // Campaign makes the life the controller if there is none.
 func (c *agreed) Campaign(ctx context.Context, life wal.Life) (metadata.Controller, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	op := c.op()
 	a, _, err := c.commit(ctx, write{
 		what: "campaign of " + life.String(), when: []comparison{{controllerKey, 0}},
@@ -253,8 +246,7 @@ func (c *agreed) Campaign(ctx context.Context, life wal.Life) (metadata.Controll
 
 // Assign writes intents if by is the controller and nothing has changed since they were planned.
 func (c *agreed) Assign(ctx context.Context, by metadata.Controller, intents []metadata.Intent) (int, error) {
-	ctx, cancel := c.bound(ctx)
-	defer cancel()
+	ctx = c.bound(ctx)
 	op := c.op()
 	t := write{what: fmt.Sprintf("assign %d by %s", len(intents), by.Life), when: []comparison{{controllerKey, by.Rev}}, gets: []string{controllerKey}}
 	for _, in := range intents {

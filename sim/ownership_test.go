@@ -45,7 +45,7 @@ func (n *node) react() {
 	})
 	begin := func(when bool, what string, f func(context.Context, *metadata.Image) error) {
 		if when {
-			n.w.after(0, func() { n.deliver(func() { n.do(what, f) }) })
+			n.after(0, func() { n.do(what, f) })
 		}
 	}
 	// One thing at a time opens partitions, as package broker holds a lock meanwhile.
@@ -62,7 +62,7 @@ func (n *node) react() {
 // fence ends a node that etcd calls ended.
 func (n *node) fence(err error) error {
 	if errors.Is(err, metadata.ErrFenced) {
-		n.w.post(n.name+" is over", func() { n.deliver(func() { n.fall(n.w.between(0, time.Second)) }) })
+		n.post("is over", func() { n.fall(n.w.between(0, time.Second)) })
 	}
 	return err
 }
@@ -108,16 +108,14 @@ func (n *node) adoptGiven(ctx context.Context, img *metadata.Image) error {
 // tell traces what a job has done to partitions.
 func (n *node) tell(what string, ids []protocol.PartitionID) {
 	for _, id := range ids {
-		n.w.post(fmt.Sprintf("%s %s %d", n.name, what, id.Partition), func() {
-			n.deliver(func() { n.w.trace(what, "partition %d by %s", id.Partition, n.name) })
-		})
+		n.post(what+" "+partKey(id), func() { n.w.trace(what, "partition %d by %s", id.Partition, n.name) })
 	}
 }
 
 // damaged: nothing damages bytes here, so what looks damaged is a violation.
 func (n *node) damaged(err error) error {
 	if errors.Is(err, partition.ErrCorrupt) || errors.Is(err, wal.ErrQuarantine) {
-		n.w.post(n.name+" damaged", func() { n.deliver(func() { n.w.violate("damaged", "%s: %v", n.name, err) }) })
+		n.post("damaged", func() { n.w.violate("damaged", "%s: %v", n.name, err) })
 	}
 	return err
 }
@@ -132,7 +130,7 @@ func (n *node) handOver(ctx context.Context, transfers []partition.Transfer) err
 	moved, err := n.set.HandOver(ctx, transfers)
 	n.tell("moved", moved)
 	unsettled := errors.Is(err, metadata.ErrUnknownOutcome)
-	n.w.post(n.name+" handed over", func() { n.deliver(func() { n.unsettled = unsettled }) })
+	n.post("handed over", func() { n.unsettled = unsettled })
 	return n.damaged(err)
 }
 

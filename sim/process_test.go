@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"errors"
+	"time"
 )
 
 // process may stop for a while and then go on, or stop for good. What reaches it meanwhile waits, and so does what it sends: its
@@ -71,16 +72,67 @@ func (p *process) crash() {
 	p.dead, p.backlog = true, nil
 	close(p.gone)
 	p.cancel()
+	p.w.stirred.Store(true)
+}
+
+// after lets something happen to the process when d has passed.
+func (p *process) after(d time.Duration, f func()) {
+	p.w.push(event{at: p.w.at + max(d, 0), run: f, to: p})
+}
+
+// post lets something happen to the process now. Any goroutine of it may call it.
+func (p *process) post(what string, f func()) { p.w.post(p, what, f) }
+
+// limited is a context that ends after a while. The limit is in the world's queue while somebody waits, and most who wait are answered
+// long before.
+type limited struct {
+	context.Context
+	p     *process
+	until time.Duration
+}
+
+// Err implements context.Context.
+func (l limited) Err() error {
+	if err := l.Context.Err(); err != nil || l.p.w.passed() < l.until {
+		return err
+	}
+	return context.DeadlineExceeded
+}
+
+// limit bounds what a context's owner does.
+func (p *process) limit(ctx context.Context, d time.Duration) limited {
+	l := limited{ctx, p, p.w.passed() + d}
+	if outer, ok := ctx.(limited); ok {
+		l.Context, l.until = outer.Context, min(l.until, outer.until)
+	}
+	return l
 }
 
 // ask lets the world answer a request: start is called by it, and calls done when the answer is there. nil: it is.
 func (p *process) ask(ctx context.Context, what string, start func(done func())) error {
-	answered := make(chan struct{})
-	p.w.post(p.name+" "+what, func() {
-		p.deliver(func() { start(func() { p.deliver(func() { close(answered) }) }) })
+	answered, over, late := make(chan struct{}), false, false
+	finish := func() {
+		if !over {
+			over = true
+			close(answered)
+			p.w.stirred.Store(true)
+		}
+	}
+	l, bounded := ctx.(limited)
+	p.post(what, func() {
+		if bounded { // the goroutines of a process that is paused run on, so it hears of this
+			p.w.push(event{at: max(l.until, p.w.at), over: &over, run: func() { late = true; finish() }})
+		}
+		start(func() { p.deliver(finish) })
 	})
+	if bounded {
+		ctx = l.Context
+	}
 	select {
 	case <-answered:
+		if late {
+			return context.DeadlineExceeded
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -91,8 +143,22 @@ func (p *process) ask(ctx context.Context, what string, start func(done func()))
 
 // spawn runs f in a goroutine of the process and then, by the world, done.
 func (p *process) spawn(what string, f func(ctx context.Context) error, done func(error)) {
-	go func() {
+	p.w.start(func() {
 		err := f(p.ctx)
-		p.w.post(p.name+" ends "+what, func() { p.deliver(func() { done(err) }) })
-	}()
+		p.post("ends "+what, func() { done(err) })
+	})
+}
+
+// pause waits for a while.
+func pause(ctx context.Context, d time.Duration) error {
+	if l, ok := ctx.(limited); ok {
+		d = max(min(d, l.until-l.p.w.passed()), 0)
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+	return ctx.Err()
 }

@@ -3,8 +3,8 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/tidemill/tidemill/internal/crc32c"
@@ -41,6 +41,7 @@ type producer struct {
 // batchSent is a batch of a producer.
 type batchSent struct {
 	id      batchID
+	name    string
 	records int32
 	bytes   record.Batch
 }
@@ -52,7 +53,7 @@ type batchID struct {
 }
 
 func (p *producer) next() *batchSent {
-	b := &batchSent{id: batchID{p.id, p.seq}, records: 1 + p.w.rng.Int32N(3)}
+	b := &batchSent{id: batchID{p.id, p.seq}, name: strconv.Itoa(int(p.id)) + " " + strconv.Itoa(int(p.seq)), records: 1 + p.w.rng.Int32N(3)}
 	var rb record.Builder
 	for range b.records {
 		rb.Append(time.Now().UnixMilli(), nil, make([]byte, p.w.rng.IntN(60)))
@@ -106,26 +107,24 @@ func (p *producer) pipeline() int {
 func (p *producer) send(b *batchSent, n *node) {
 	w := p.w
 	p.flying++
-	over := false
+	over := new(bool)
 	answer := func(err error, current bool) {
-		if over {
+		if *over {
 			return
 		}
-		over = true
+		*over = true
 		p.flying--
 		p.judge(b, err, current)
 	}
 	at := max(w.now()+w.delay(), p.arrival[n]+1)
 	p.arrival[n] = at
-	w.after(at-w.now(), func() {
-		n.deliver(func() {
-			n.produce(p.part, b, func(err error, current bool) {
-				p.back[n] = max(w.now()+w.delay(), p.back[n]+1)
-				w.after(p.back[n]-w.now(), func() { answer(err, current) })
-			})
+	n.after(at-w.now(), func() {
+		n.produce(p.part, b, func(err error, current bool) {
+			p.back[n] = max(w.now()+w.delay(), p.back[n]+1)
+			w.push(event{at: p.back[n], over: over, run: func() { answer(err, current) }})
 		})
 	})
-	w.after(produceTimeout, func() { answer(errNoLeader, false) })
+	w.push(event{at: w.now() + produceTimeout, over: over, run: func() { answer(errNoLeader, false) }})
 }
 
 // judge takes the answer to an attempt. current: it came from who owns the partition in agreed state.
@@ -160,16 +159,15 @@ func (n *node) produce(id protocol.PartitionID, b *batchSent, reply func(err err
 		return
 	}
 	l.Append(partition.AppendInput{Batch: slices.Clone(b.bytes), LogAppendTime: -1}, func(res partition.AppendResult, err error) {
-		n.w.post(fmt.Sprintf("%s answers %d %d", n.name, b.id.producer, b.id.seq), func() {
-			n.deliver(func() {
-				if err == nil {
-					n.w.truth.acknowledged(n, id, b, res)
-				}
-				reply(err, n.owns(id, l.State().LeaderEpoch))
-			})
+		n.post("answers "+b.name, func() {
+			if err == nil {
+				n.w.truth.acknowledged(n, id, b, res)
+			}
+			reply(err, n.owns(id, l.State().LeaderEpoch))
 		})
 	})
 	n.writer.Nudge()
+	n.w.stirred.Store(true)
 }
 
 // owns reports whether agreed state names the node as the owner, at an epoch.

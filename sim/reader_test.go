@@ -39,14 +39,11 @@ func (r *reader) poll() {
 			n = at
 		}
 	}
-	w.after(w.delay(), func() {
-		n.deliver(func() {
-			if !n.ready {
-				return
-			}
+	n.after(w.delay(), func() {
+		if n.ready {
 			n.fetch(r)
 			n.latest(r.part, false)
-		})
+		}
 	})
 }
 

@@ -227,8 +227,8 @@ func (t *truth) deleted(key string) {
 			t.w.violate("missing", "%s was deleted, and the manifest of %d needs it", key, i)
 		}
 	}
-	life, seq, ok := slotOf(key)
-	if !ok {
+	kind, life, seq, ok := partition.ParseObjectKey(key)
+	if !ok || kind != partition.KindSlot {
 		return
 	}
 	st, err := streamOf(life, t.w.etcd.keys[stateKey(life)], t.w.etcd.keys[trimKey(life)])

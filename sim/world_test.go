@@ -2,15 +2,11 @@ package sim
 
 import (
 	"cmp"
-	"container/heap"
 	"encoding/binary"
 	"fmt"
 	"hash"
 	"math/rand/v2"
 	"slices"
-	"strings"
-	"sync"
-	"testing/synctest"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -20,16 +16,9 @@ import (
 // time: the world performs an event, lets everybody run until all wait, takes what they ask for in an order of its own, and turns that
 // into later events. So a seed names one run, whatever the scheduler of the machine does.
 type world struct {
-	cfg   config
-	rng   *rand.Rand
-	begun time.Time
-	queue eventQueue
-	seq   uint64
-
-	mu     sync.Mutex
-	posted []post // guarded by mu
-	wake   chan struct{}
-	alarm  *time.Timer
+	*clock
+	cfg config
+	rng *rand.Rand
 
 	hash    hash.Hash64
 	verbose bool
@@ -62,71 +51,6 @@ type violation struct {
 	text string
 }
 
-type event struct {
-	at  time.Duration
-	seq uint64
-	run func()
-}
-
-type eventQueue []event
-
-func (q eventQueue) Len() int { return len(q) }
-func (q eventQueue) Less(i, j int) bool {
-	return q[i].at < q[j].at || q[i].at == q[j].at && q[i].seq < q[j].seq
-}
-func (q eventQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *eventQueue) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *eventQueue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
-	return e
-}
-
-// post is what a goroutine asks the world to do. what orders those that come at the same moment.
-type post struct {
-	what string
-	run  func()
-}
-
-func (w *world) now() time.Duration { return time.Since(w.begun) }
-
-// post may be called by any goroutine; run is called by the world, and only makes events.
-func (w *world) post(what string, run func()) {
-	w.mu.Lock()
-	w.posted = append(w.posted, post{what, run})
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-// after performs f when d has passed.
-func (w *world) after(d time.Duration, f func()) {
-	w.seq++
-	heap.Push(&w.queue, event{w.now() + max(d, 0), w.seq, f})
-}
-
-// settle lets everybody run until all wait, and takes what they posted.
-func (w *world) settle() {
-	for {
-		synctest.Wait()
-		w.mu.Lock()
-		posted := w.posted
-		w.posted = nil
-		w.mu.Unlock()
-		if len(posted) == 0 {
-			return
-		}
-		slices.SortStableFunc(posted, func(a, b post) int { return strings.Compare(a.what, b.what) })
-		for _, p := range posted {
-			p.run()
-		}
-	}
-}
-
 // runUntil performs events until the time comes or, if quiet is given, it holds.
 func (w *world) runUntil(at time.Duration, quiet func() bool) {
 	for w.violation == nil {
@@ -134,28 +58,19 @@ func (w *world) runUntil(at time.Duration, quiet func() bool) {
 		if quiet != nil && quiet() {
 			return
 		}
-		now, next := w.now(), at
-		if len(w.queue) > 0 {
-			next = min(next, w.queue[0].at)
-		}
-		switch {
-		case next > now:
-			w.sleep(next - now)
-		case len(w.queue) > 0 && w.queue[0].at <= now:
-			heap.Pop(&w.queue).(event).run()
+		switch next := w.upcoming(at); {
+		case next > w.at:
+			w.sleep(next)
+		case len(w.queue) > 0 && w.queue[0].at <= w.at:
+			e := w.pop()
+			if e.to != nil {
+				e.to.deliver(e.run)
+			} else {
+				e.run()
+			}
 		default:
 			return
 		}
-	}
-}
-
-// sleep lets time pass until somebody posts.
-func (w *world) sleep(d time.Duration) {
-	w.alarm.Reset(d)
-	select {
-	case <-w.alarm.C:
-	case <-w.wake:
-		w.alarm.Stop()
 	}
 }
 
