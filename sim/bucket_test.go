@@ -72,11 +72,14 @@ func (s *bucket) twoWay(there, back time.Duration, effect func() error, done fun
 // read runs effect at one instant between call and answer.
 func (s *bucket) read(effect func() error, done func(error)) {
 	there, back := s.w.delay(), s.w.delay()
-	if s.w.faulty(s.w.cfg.getError) {
+	if s.w.faulty(s.w.cfg.getError) || there+back > attemptLimit {
 		s.w.after(min(there+back, attemptLimit), func() { done(objectstore.ErrAmbiguous) })
 		return
 	}
-	s.twoWay(there, back, effect, done)
+	s.w.look(there, back, func() func() {
+		err := effect()
+		return func() { done(err) }
+	})
 }
 
 // delete removes keys, perhaps long after it was given up.
@@ -86,7 +89,12 @@ func (s *bucket) delete(keys []string, done func(error)) {
 		s.w.after(attemptLimit, func() { done(objectstore.ErrAmbiguous) })
 		return
 	}
-	s.read(func() error { s.remove(keys); return nil }, done)
+	there, back := s.w.delay(), s.w.delay()
+	if s.w.faulty(s.w.cfg.getError) {
+		s.w.after(min(there+back, attemptLimit), func() { done(objectstore.ErrAmbiguous) })
+		return
+	}
+	s.twoWay(there, back, func() error { s.remove(keys); return nil }, done)
 }
 
 func (s *bucket) remove(keys []string) {

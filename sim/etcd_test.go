@@ -112,9 +112,7 @@ var (
 // attempt sends a transaction once: it is applied, lost, applied without an answer, or applied long after it was given up.
 func (e *etcd) attempt(t *write, done func(answer, error)) {
 	w, c := e.w, &e.w.cfg
-	apply := func() answer {
-		return e.apply(t)
-	}
+	apply := func() answer { return e.apply(t) }
 	there, back := w.delay(), w.delay()
 	broken := func() { done(answer{}, errSent) }
 	switch {
@@ -131,6 +129,11 @@ func (e *etcd) attempt(t *write, done func(answer, error)) {
 			apply()
 		})
 		w.after(back, broken)
+	case len(t.then) == 0:
+		w.look(there, back, func() func() {
+			a := apply()
+			return func() { done(a, nil) }
+		})
 	default:
 		w.after(there, func() {
 			a := apply()

@@ -113,6 +113,16 @@ func (w *world) delay() time.Duration {
 	return w.between(time.Millisecond, 20*time.Millisecond)
 }
 
+// look lets somebody see the state of something that changes nothing by it, and then answers. What is seen is that of the moment of the
+// call or of the answer, which is nearer: the earliest and the latest tell readers as much as what is between, in one event.
+func (w *world) look(there, back time.Duration, see func() (answer func())) {
+	if there < back {
+		w.after(there+back, see())
+		return
+	}
+	w.after(there+back, func() { see()() })
+}
+
 // pick draws one of some.
 func pick[T any](w *world, of []T) (x T, ok bool) {
 	if len(of) == 0 {
