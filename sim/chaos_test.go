@@ -141,11 +141,8 @@ func (w *world) heal() {
 	}
 	w.trace("heal", "")
 	w.calm, w.etcd.away = true, false
-	for _, b := range w.brokers {
-		for _, n := range b.past {
-			n.resume()
-		}
-		b.now.resume()
+	for n := range w.processes() {
+		n.resume()
 	}
 	w.changed()
 	w.runUntil(w.now()+settleTime, w.well)
@@ -251,10 +248,8 @@ func (w *world) ownerOf(id protocol.PartitionID) *node {
 // end stops every process, so that the bubble can end.
 func (w *world) end() {
 	w.ended = w.now()
-	for _, b := range w.brokers {
-		for _, n := range append(b.past[:len(b.past):len(b.past)], b.now) {
-			n.crash()
-		}
+	for n := range w.processes() {
+		n.crash()
 	}
 	w.alarm.Reset(time.Minute) // what does not heed the end of its process, as a move, goes by timeouts
 	<-w.alarm.C

@@ -82,6 +82,7 @@ func (b *broker) boot() {
 		b.past = append(b.past, b.now)
 	}
 	b.now = n
+	w.living = nil
 	w.trace("boot", "%s", n.name)
 	source := rand.NewPCG(w.rng.Uint64(), 1)
 	n.spawn("start", func(ctx context.Context) error { return n.start(ctx, source) }, func(err error) {
@@ -149,6 +150,7 @@ func (n *node) open(source rand.Source) error {
 // serve begins the work of a broker that owns what it can.
 func (n *node) serve() {
 	n.ready = true
+	n.w.living = nil
 	n.w.trace("serves", "%s as %s", n.name, n.life)
 	n.meta.opened = func(l wal.Life, began time.Duration) {
 		if l == n.life {
@@ -220,19 +222,17 @@ func (n *node) look() {
 
 // changed lets every process hear of a change: soon, or, when its watch is lost, when it lists again.
 func (w *world) changed() {
-	for _, b := range w.brokers {
-		for _, n := range append(b.past[:len(b.past):len(b.past)], b.now) {
-			if n == nil || n.dead || n.watching {
-				continue
-			}
-			n.watching = true
-			d := w.between(time.Millisecond, 40*time.Millisecond)
-			if w.faulty(w.cfg.watchLost) {
-				w.trace("watch lost", "%s", n.name)
-				d = w.between(time.Second, 20*time.Second)
-			}
-			n.after(d, n.look)
+	for n := range w.processes() {
+		if n.dead || n.watching {
+			continue
 		}
+		n.watching = true
+		d := w.between(time.Millisecond, 40*time.Millisecond)
+		if w.faulty(w.cfg.watchLost) {
+			w.trace("watch lost", "%s", n.name)
+			d = w.between(time.Second, 20*time.Second)
+		}
+		n.after(d, n.look)
 	}
 }
 

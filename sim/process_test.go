@@ -72,6 +72,7 @@ func (p *process) crash() {
 	p.dead, p.backlog = true, nil
 	close(p.gone)
 	p.cancel()
+	p.w.living = nil
 	p.w.stirred.Store(true)
 }
 

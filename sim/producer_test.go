@@ -3,6 +3,7 @@ package sim
 import (
 	"encoding/binary"
 	"errors"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
@@ -136,7 +137,11 @@ func (p *producer) judge(b *batchSent, err error, current bool) {
 		if i < p.sent {
 			p.sent--
 		}
-		p.w.after(p.w.between(0, p.w.cfg.pace), p.pump)
+		pace := p.w.cfg.pace
+		if p.w.calm { // what is left is to show that the cluster is well
+			pace = min(pace, 20*time.Millisecond)
+		}
+		p.w.after(p.w.between(0, pace), p.pump)
 		return
 	case err == nil:
 		p.w.violate("answer", "batch %v was acknowledged twice to one producer", b.id)
@@ -204,13 +209,29 @@ func (w *world) nodeOf(id int32) *node {
 
 // alive are the processes that serve, paused or not.
 func (w *world) alive() []*node {
-	var out []*node
-	for _, b := range w.brokers {
-		for _, n := range append(b.past[:len(b.past):len(b.past)], b.now) {
-			if n != nil && n.ready && !n.dead {
-				out = append(out, n)
+	if w.living == nil {
+		w.living = make([]*node, 0, 8)
+		for n := range w.processes() {
+			if n.ready && !n.dead {
+				w.living = append(w.living, n)
 			}
 		}
 	}
-	return out
+	return w.living
+}
+
+// processes are all that were started.
+func (w *world) processes() iter.Seq[*node] {
+	return func(yield func(*node) bool) {
+		for _, b := range w.brokers {
+			for _, n := range b.past {
+				if !yield(n) {
+					return
+				}
+			}
+			if b.now != nil && !yield(b.now) {
+				return
+			}
+		}
+	}
 }

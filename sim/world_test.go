@@ -40,6 +40,8 @@ type world struct {
 	etcd    *etcd
 	truth   *truth
 	brokers []*broker
+	// living is what alive returns, nil when it has to look.
+	living  []*node
 	lives   uint64 // numbers processes
 	clients []*producer
 	readers []*reader
