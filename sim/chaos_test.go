@@ -36,7 +36,7 @@ func (w *world) run() *violation {
 	w.runUntil(w.now()+w.cfg.span, nil)
 	w.heal()
 	w.inspect("healed")
-	if w.violation == nil && w.chance(.2) {
+	if w.violation == nil && w.chance(.1) {
 		w.restart()
 		w.inspect("restarted")
 	}
@@ -56,7 +56,7 @@ func (w *world) form() {
 		create.then = append(create.then, change{key: partKey(partition0(i)), kv: kv{value: partValue{owner: owner.life}}})
 	}
 	w.etcd.apply(create)
-	w.runUntil(w.now()+time.Second, nil)
+	w.runUntil(w.now()+200*time.Millisecond, nil)
 }
 
 // chaos plans clients and faults.
