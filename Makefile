@@ -6,6 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 LINT     = $(CURDIR)/bin/golangci-lint
 SEEDS   ?= 200000
+FIRST   ?= 0
 SIM     ?= ./wal/... ./sim
 FUZZTIME ?= 20s
 # The race detector needs a C compiler; without one the same tests run without it, so that Go alone is enough.
@@ -37,8 +38,8 @@ e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools,
 	./e2e/setup.sh
 	cd e2e && $(GO) test -count=1 -timeout 70m -v ./...
 
-sim: ## the log and the cluster under many more seeds: make sim SEEDS=1000000, or SEED=42 SIM=./sim to replay one
-	TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 600m $(SIM) -run 'Sim|KnownBugs' -v
+sim: ## the log and the cluster under many more seeds: make sim SEEDS=1000000 FIRST=200000, or SEED=42 SIM=./sim to replay one
+	TIDEMILL_SIM_FIRST=$(FIRST) TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 600m $(SIM) -run 'Sim|KnownBugs' -v
 
 lint: $(LINT) ## gofmt, vet, golangci-lint
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'gofmt would change:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
