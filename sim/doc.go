@@ -9,7 +9,7 @@
 //   - controller: what a plan is.
 //
 // They run as they are, with their goroutines, in a synctest bubble with a clock of its own. Whatever they ask of the bucket or of etcd
-// becomes an event of the world, which performs one event at a time and lets everybody run until all wait: see world.
+// becomes an event of the world, which performs one event at a time and lets everybody run until all wait: see world and clock.
 //
 // # What is a model
 //
