@@ -21,8 +21,8 @@ type clock struct {
 
 	mu     sync.Mutex
 	posted []post // guarded by mu
+	asleep bool   // guarded by mu: whoever posts ends the world's sleep
 	taken  []post
-	wake   chan struct{}
 	alarm  *time.Timer
 	// stirred: a goroutine may have something to do.
 	stirred atomic.Bool
@@ -55,7 +55,7 @@ type post struct {
 }
 
 func newClock() *clock {
-	return &clock{begun: time.Now(), wake: make(chan struct{}, 1), alarm: time.NewTimer(time.Hour), jobs: make(chan func())}
+	return &clock{begun: time.Now(), alarm: time.NewTimer(time.Hour), jobs: make(chan func())}
 }
 
 func (c *clock) now() time.Duration { return c.at }
@@ -67,14 +67,11 @@ func (c *clock) passed() time.Duration { return time.Since(c.begun) }
 func (c *clock) post(from *process, what string, run func()) {
 	c.mu.Lock()
 	c.posted = append(c.posted, post{from, what, run})
-	first := len(c.posted) == 1
+	wake := c.asleep
+	c.asleep = false
 	c.mu.Unlock()
-	if !first {
-		return
-	}
-	select {
-	case c.wake <- struct{}{}:
-	default:
+	if wake {
+		c.alarm.Reset(0)
 	}
 }
 
@@ -134,10 +131,6 @@ func (c *clock) settle() {
 		c.mu.Lock()
 		c.posted, c.taken = c.taken[:0], c.posted
 		c.mu.Unlock()
-		if len(c.taken) == 0 {
-			continue
-		}
-		<-c.wake
 		slices.SortStableFunc(c.taken, func(a, b post) int {
 			return cmp.Or(strings.Compare(a.from.name, b.from.name), strings.Compare(a.what, b.what))
 		})
@@ -151,13 +144,14 @@ func (c *clock) settle() {
 
 // sleep lets time pass until a moment, or until somebody posts.
 func (c *clock) sleep(until time.Duration) {
+	c.mu.Lock()
+	c.asleep = true
+	c.mu.Unlock()
 	c.alarm.Reset(until - c.at)
-	select {
-	case <-c.alarm.C:
-	case <-c.wake:
-		c.alarm.Stop()
-		c.wake <- struct{}{}
-	}
+	<-c.alarm.C
+	c.mu.Lock()
+	c.asleep = false
+	c.mu.Unlock()
 	c.at = c.passed()
 	c.stirred.Store(true)
 }
