@@ -49,10 +49,8 @@ type node struct {
 	watching bool
 	work     map[string]*job
 	// proof is when the last read of agreed state began that found the life OPEN.
-	proof time.Duration
-	// unsettled: the last round of moves left some whose outcome is unknown.
-	unsettled bool
-	office    office
+	proof  time.Duration
+	office office
 }
 
 type waiter struct {

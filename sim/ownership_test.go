@@ -26,10 +26,11 @@ func forEachPartition(img *metadata.Image, fn func(id protocol.PartitionID, p me
 
 // react does what the image says, as the loops of package broker do. Each job begins in an event of its own.
 func (n *node) react() {
-	var given, assigned, foreign bool
+	var given, assigned, foreign, unsettled bool
 	var transfers []partition.Transfer
 	forEachPartition(n.image, func(id protocol.PartitionID, p metadata.Partition) {
-		_, open := n.set.Get(id)
+		l, open := n.set.Get(id)
+		unsettled = unsettled || open && !l.Settled()
 		switch {
 		case p.Owner == n.life && !open && p.LeaderEpoch == 0:
 			n.set.Create(id, 0) // an old image shows as new what this life has given away
@@ -52,7 +53,7 @@ func (n *node) react() {
 	begin(given || assigned, "open", func(ctx context.Context, img *metadata.Image) error {
 		return cmp.Or(n.claimAssigned(ctx, img), n.adoptGiven(ctx, img))
 	})
-	begin(len(transfers) > 0 || n.unsettled, "hand over", func(ctx context.Context, _ *metadata.Image) error { return n.handOver(ctx, transfers) })
+	begin(len(transfers) > 0 || unsettled, "hand over", func(ctx context.Context, _ *metadata.Image) error { return n.handOver(ctx, transfers) })
 	begin(foreign, "check", n.checkOpen)
 	begin(n.image.Brokers[n.broker.id].Life != n.life, "register", func(ctx context.Context, _ *metadata.Image) error {
 		return n.fence(n.meta.Register(ctx, n.life))
@@ -129,8 +130,6 @@ func (n *node) handOver(ctx context.Context, transfers []partition.Transfer) err
 	}
 	moved, err := n.set.HandOver(ctx, transfers)
 	n.tell("moved", moved)
-	unsettled := errors.Is(err, metadata.ErrUnknownOutcome)
-	n.post("handed over", func() { n.unsettled = unsettled })
 	return n.damaged(err)
 }
 

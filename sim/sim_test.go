@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -113,9 +114,8 @@ func shareOut(t *testing.T, first, n, shards uint64) (reached map[string]int, cp
 			mu.Lock()
 			defer mu.Unlock()
 			var some map[string]int
-			if err != nil || err2 != nil || json.Unmarshal(tally, &some) != nil {
-				t.Errorf("%v, %v:\n%s", err, err2, out)
-				return
+			if err3 := json.Unmarshal(tally, &some); err != nil || err2 != nil || err3 != nil {
+				t.Errorf("%v:\n%s", errors.Join(err, err2, err3), out)
 			}
 			for what, times := range some {
 				reached[what] += times
