@@ -30,11 +30,11 @@ func TestSimulationFindsMistakes(t *testing.T) {
 	for _, x := range []mistaken{
 		{"1 move without waiting for own slots", 200, mistakes{partition: partition.Faults{MoveUndrained: true}}},
 		{"2 acknowledge after the move", 200, mistakes{partition: partition.Faults{AppendWhileMoving: true}}},
-		{"3 ignore the leader epoch of readers", 2500, mistakes{anyEpoch: true}},
+		{"3 ignore the leader epoch of readers", 1000, mistakes{anyEpoch: true}},
 		{"3b take over without raising it", 50, mistakes{partition: partition.Faults{SameEpoch: true}}},
-		{"4 serve latest while fenced", 5000, mistakes{freshFenced: true}},
+		{"4 serve latest while fenced", 3000, mistakes{freshFenced: true}},
 		{"5 skip producers on takeover", 200, mistakes{partition: partition.Faults{ForgetProducers: true}}},
-		{"6 take over before SEALED", 5000, mistakes{unsealed: true}},
+		{"6 take over before SEALED", 3000, mistakes{unsealed: true}},
 		{"7 drop the recovery object", 200, mistakes{noRecovery: true}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
