@@ -356,12 +356,17 @@ func (s *Set) Adopt(ctx context.Context, states []metadata.PartitionState) (adop
 	if err := s.loadManifests(ctx, all); err != nil {
 		return nil, fmt.Errorf("load manifests: %w", err)
 	}
+	for _, o := range all {
+		if o.err == nil && o.log.hw != o.state.Start {
+			o.err = corruptf("epoch %d begins at %d, but the log ends at %d", o.state.LeaderEpoch, o.state.Start, o.log.hw)
+		}
+	}
+	if err := s.checkCurrent(ctx, all); err != nil {
+		return nil, err
+	}
 	var damaged []error
 	for _, o := range all {
 		l := o.log
-		if o.err == nil && l.hw != o.state.Start {
-			o.err = corruptf("epoch %d begins at %d, but the log ends at %d", o.state.LeaderEpoch, o.state.Start, l.hw)
-		}
 		if o.err != nil {
 			damaged = append(damaged, fmt.Errorf("adopt %v: %w", o.state.ID, o.err))
 			continue

@@ -226,6 +226,7 @@ func (m *fakeMeta) CommitManifests(_ context.Context, life wal.Life, updates []m
 		}
 		p := u.Pointer
 		st.Manifest = &p
+		st.ManifestRev++
 	}
 	return m.after
 }
@@ -282,6 +283,7 @@ func (m *fakeMeta) Move(_ context.Context, from wal.Life, moves []metadata.Move)
 			p := x.Manifest
 			st.Owner, st.LeaderEpoch, st.Start, st.History, st.Manifest = x.To, x.LeaderEpoch, x.Start, x.History, &p
 			st.Rev++
+			st.ManifestRev++
 			out[i] = m.after
 		}
 	}
@@ -326,6 +328,7 @@ func (m *fakeMeta) claim(t testing.TB, to wal.Life, claims []metadata.Claim) {
 		st.Rev++
 		if c.Manifest != nil {
 			st.Manifest = c.Manifest
+			st.ManifestRev++
 		}
 	}
 }

@@ -58,11 +58,16 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 			return nil, fmt.Errorf("recover the log of %v: %w", life, err)
 		}
 	}
-	var damaged []error
-	good := slices.DeleteFunc(all, func(o *opening) bool {
+	for _, o := range all {
 		if o.err == nil && o.log.hw < o.state.Start {
 			o.err = corruptf("epoch %d begins at %d, but the log ends at %d", o.state.LeaderEpoch, o.state.Start, o.log.hw)
 		}
+	}
+	if err := s.checkCurrent(ctx, all); err != nil {
+		return nil, err
+	}
+	var damaged []error
+	good := slices.DeleteFunc(all, func(o *opening) bool {
 		if o.err != nil {
 			damaged = append(damaged, fmt.Errorf("open %v: %w", o.state.ID, o.err))
 		}
@@ -73,6 +78,34 @@ func (s *Set) Open(ctx context.Context, states []metadata.PartitionState, recove
 		return nil, err
 	}
 	return claims, errors.Join(damaged...)
+}
+
+// checkCurrent returns an error if a partition that looks damaged has changed since its opening began. Its owner may have written another
+// manifest meanwhile, even one whose log has ended, and deleted what the one before names: then nothing is damaged.
+func (s *Set) checkCurrent(ctx context.Context, all []*opening) error {
+	began := map[protocol.PartitionID]metadata.PartitionState{}
+	var ids []protocol.PartitionID
+	for _, o := range all {
+		if o.err != nil {
+			ids, began[o.state.ID] = append(ids, o.state.ID), o.state
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	states, err := s.opts.Manifests.States(ctx, ids)
+	if err != nil {
+		return fmt.Errorf("look at damaged partitions again: %w", err)
+	}
+	for _, now := range states {
+		if was := began[now.ID]; now.Rev != was.Rev || now.ManifestRev != was.ManifestRev {
+			return fmt.Errorf("%v has changed since its opening began: %w", now.ID, metadata.ErrStale)
+		}
+	}
+	if len(states) < len(ids) {
+		return fmt.Errorf("a damaged partition was deleted meanwhile: %w", metadata.ErrStale)
+	}
+	return nil
 }
 
 // claim raises leader epochs and writes the manifests of logs that grew.

@@ -172,3 +172,40 @@ func TestIdleLogIsSmall(t *testing.T) {
 		t.Errorf("an idle log with one producer takes %d bytes, want at most 1000", size)
 	}
 }
+
+// TestOpenOfWhatChanges: an owner whose log has ended writes one more manifest, and deletes the one before, between the moment at which
+// its partition is looked at and that at which it is opened. Nothing is damaged: it is opened once it is looked at again.
+func TestOpenOfWhatChanges(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	write := func() {
+		n.log(0).try(plain(1, 0))
+		n.commit()
+		if err := n.set.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n.create(0)
+	write()
+	before := w.keys("manifest/")
+	states, _ := w.meta.Partitions(t.Context())
+	write()
+	if err := w.mem.Delete(t.Context(), before...); err != nil {
+		t.Fatal(err)
+	}
+	recoveries := n.kill()
+	m := w.start()
+	if claims, err := m.set.Open(t.Context(), states, recoveries); !errors.Is(err, metadata.ErrStale) || errors.Is(err, ErrCorrupt) {
+		t.Errorf("as it was before: %v, %v", claims, err)
+	}
+	states, _ = w.meta.Partitions(t.Context())
+	if claims, err := m.set.Open(t.Context(), states, recoveries); err != nil || len(claims) != 1 {
+		t.Errorf("as it is: %v, %v", claims, err)
+	}
+	if err := w.mem.Delete(t.Context(), w.keys("manifest/")...); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.start().set.Open(t.Context(), states, recoveries); !errors.Is(err, ErrCorrupt) {
+		t.Errorf("without its manifest: %v", err)
+	}
+}
