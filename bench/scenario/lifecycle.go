@@ -62,10 +62,9 @@ func catchup(ctx context.Context, e *Env) error {
 	}
 	e.add(row)
 	e.add(report.Row{What: what + "broker", Measured: spread(cpu) + " CPU-s/GB", Target: "≤ 0.5", Verdict: report.Judge(median(cpu) <= .5)})
-	ratio := median(cpu) / median(bare)
 	e.add(report.Row{
 		What:     "the least it takes: the same files read, summed and sent by a bare loop",
-		Measured: fmt.Sprintf("%s CPU-s/GB; the broker takes %.2f times that", spread(bare), ratio), Target: "≤ 1.5 times", Verdict: report.Judge(ratio <= 1.5),
+		Measured: fmt.Sprintf("%s CPU-s/GB; the broker takes %.2f times that", spread(bare), median(cpu)/median(bare)),
 	})
 	return nil
 }
