@@ -30,10 +30,11 @@ func (b *Broker) endedOwners(ctx context.Context, lives map[wal.Life]bool) (ende
 	return ended, nil
 }
 
-// claim opens partitions whose owners' logs have ended and makes this life their owner (O2b). Those of states that are ours already are
-// what an earlier attempt has claimed. Damaged partitions are left out; damaged tells whether there are any.
-func (b *Broker) claim(ctx context.Context, states []metadata.PartitionState, ended endedLives) (damaged bool, err error) {
+// loadRecoveries reads what sealers left of lives, as far as it is needed. It takes the lives whose recovery cannot be read out of ended, and
+// says why.
+func (b *Broker) loadRecoveries(ctx context.Context, ended endedLives) (map[wal.Life]wal.Recovery, error) {
 	recoveries := map[wal.Life]wal.Recovery{}
+	var failed []error
 	for life, s := range ended {
 		if s.RecoveryKey == "" || s.Trim >= s.N {
 			continue
@@ -43,10 +44,18 @@ func (b *Broker) claim(ctx context.Context, states []metadata.PartitionState, en
 			err = fmt.Errorf("%w: it says %d slots, etcd says %d", wal.ErrCorrupt, r.N, s.N)
 		}
 		if err != nil {
-			return false, fmt.Errorf("load the recovery of life %s: %w", life, err)
+			failed = append(failed, fmt.Errorf("load the recovery of life %s: %w", life, err))
+			delete(ended, life)
+			continue
 		}
 		recoveries[life] = r
 	}
+	return recoveries, errors.Join(failed...)
+}
+
+// claim opens partitions whose owners' logs have ended and makes this life their owner (O2b). Those of states that are ours already are
+// what an earlier attempt has claimed. Damaged partitions are left out; damaged tells whether there are any.
+func (b *Broker) claim(ctx context.Context, states []metadata.PartitionState, recoveries map[wal.Life]wal.Recovery) (damaged bool, err error) {
 	claims, err := b.logs.Open(ctx, states, recoveries)
 	damaged = errors.Is(err, partition.ErrCorrupt)
 	if err != nil && !damaged {
@@ -99,6 +108,12 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// One life that cannot be read must not keep the partitions of others from being served, unless an earlier claim is open: it may have
+	// been of that life, and what it would refer to must stay.
+	recoveries, unreadable := b.loadRecoveries(ctx, ended)
+	if unreadable != nil && (len(left) > 0 || len(ended) == 0) {
+		return unreadable
+	}
 	states, err := b.meta.States(ctx, append(ids, left...))
 	if err != nil {
 		return err
@@ -110,16 +125,16 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 			mine, seen[st.ID] = append(mine, st), true
 		}
 	}
-	damaged, err := b.claim(ctx, mine, ended)
+	damaged, err := b.claim(ctx, mine, recoveries)
 	if err != nil {
-		return err
+		return errors.Join(err, unreadable)
 	}
 	b.opened(ids)
 	b.log.Info("took over partitions", slog.Int("partitions", len(mine)), slog.Int("lives", len(ended)))
 	if damaged {
-		return nil
+		return unreadable
 	}
-	return b.trimOwnerless(ctx, ended)
+	return errors.Join(unreadable, b.trimOwnerless(ctx, ended))
 }
 
 // trimOwnerless trims those of the ended lives that own nothing any more. The image, which may be of before they got their last partition,

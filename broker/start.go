@@ -216,7 +216,11 @@ func (b *Broker) claimOnce(ctx context.Context) error {
 		_, over := ended[p.Owner]
 		return !over && p.Owner != b.life
 	})
-	damaged, err := b.claim(ctx, mine, ended)
+	recoveries, err := b.loadRecoveries(ctx, ended)
+	if err != nil {
+		return err
+	}
+	damaged, err := b.claim(ctx, mine, recoveries)
 	if err != nil || damaged {
 		return err
 	}
