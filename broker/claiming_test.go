@@ -21,7 +21,9 @@ func TestUnreadableRecoveryIsLeftOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	whole := func(id int32) []byte { return (&wal.Recovery{Life: life(id), N: 3, Digest: wal.Digest{byte(id)}}).Encode() }
+	whole := func(id int32) []byte {
+		return (&wal.Recovery{Life: life(id), N: 3, Digest: wal.Digest{byte(id)}}).Encode()
+	}
 	put(1, whole(1))
 	flipped := whole(2)
 	flipped[len(flipped)/2]++
@@ -35,7 +37,7 @@ func TestUnreadableRecoveryIsLeftOut(t *testing.T) {
 	other.Digest = wal.Digest{99}
 	ended[life(3)] = other
 	ended[life(4)] = wal.StreamState{Phase: wal.PhaseSealed, N: 3, Trim: 3, RecoveryKey: wal.RecoveryKey(life(4))} // needed no more
-	ended[life(5)] = wal.StreamState{Phase: wal.PhaseSealed, N: 3}                                                  // closed itself (W8)
+	ended[life(5)] = wal.StreamState{Phase: wal.PhaseSealed, N: 3}                                                 // closed itself (W8)
 	recoveries, err := b.loadRecoveries(t.Context(), ended)
 	if err == nil {
 		t.Fatal("no error")

@@ -85,6 +85,7 @@ func topicID(t *testing.T, b *testBroker, name string) protocol.TopicID {
 func TestNewPartitionsAreSpread(t *testing.T) {
 	c := startCluster(t, 3)
 	dial(t, c.brokers[0].kafka).createTopic("a", 4)
+	topicID(t, c.brokers[1], "a") // it counts what it has seen
 	dial(t, c.brokers[1].kafka).createTopic("b", 5)
 	owned := map[int32]int{}
 	waitFor(t, "the topics", func() bool { return len(c.brokers[2].broker.view().img.Topics) == 2 })

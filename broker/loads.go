@@ -43,12 +43,16 @@ const (
 func (b *Broker) tellLoads(ctx context.Context, r *metadata.Registration) {
 	m := meter{halfLife: b.loadPace.halfLife, logs: map[protocol.PartitionID]*smoothed{}}
 	var traffic []partition.Traffic
+	var revision int64
 	tick := time.NewTicker(b.loadPace.every)
 	defer tick.Stop()
 	for {
 		img := b.meta.Image()
 		traffic = b.logs.Traffic(traffic[:0])
-		m.sample(time.Now(), img.Revision, traffic)
+		if b.allMeasured(img, traffic) {
+			revision = img.Revision
+		}
+		m.sample(time.Now(), revision, traffic)
 		loads := m.loads()
 		b.load.Store(&loads.Total)
 		if m.rounds() > 0 && (!r.LoadsShown() || m.changed(loads, b.newestOwned(img, loads.Measured))) {
@@ -64,6 +68,19 @@ func (b *Broker) tellLoads(ctx context.Context, r *metadata.Registration) {
 			return
 		}
 	}
+}
+
+// allMeasured reports whether traffic is of all partitions that img shows as this life's: one that it was given lately may not be open yet.
+func (b *Broker) allMeasured(img *metadata.Image, traffic []partition.Traffic) bool {
+	measured := make(map[protocol.PartitionID]bool, len(traffic))
+	for i := range traffic {
+		measured[traffic[i].ID] = true
+	}
+	all := true
+	forEachPartition(img, func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
+		all = all && (p.Owner != b.life || measured[id] || b.damaged.has(id, p.Rev))
+	})
+	return all
 }
 
 // newestOwned is the newest revision, up to one, at which this life became the owner of a partition.
@@ -128,8 +145,7 @@ type smoothed struct {
 // rounds is how many intervals loads are made of, at most those of a half-life.
 func (m *meter) rounds() int { return len(m.taken) - 1 }
 
-// sample takes what logs have counted until now. revision is that of an image which shows no partition that is not among them for lack of
-// time only.
+// sample takes what logs have counted until now. revision is that of an image all of whose partitions are among them.
 func (m *meter) sample(now time.Time, revision int64, traffic []partition.Traffic) {
 	m.taken = append(m.taken, round{now, revision})
 	for len(m.taken) > 1 && now.Sub(m.taken[1].at) >= m.halfLife {

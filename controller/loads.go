@@ -60,7 +60,7 @@ func (b *LoadBook) Learn(img *metadata.Image, loads map[int32]metadata.BrokerLoa
 				known[id] = knownLoad{before.Load, p.Owner, before.settled && before.owner == p.Owner}
 			case isListed: // better than nothing, if it is of some seconds only
 				known[id] = knownLoad{here, p.Owner, false}
-			case p.LeaderEpoch > 0: // it was elsewhere before this controller looked
+			case from == nil || p.LeaderEpoch > 0: // nobody says, or it was elsewhere before this controller looked
 				b.unknown++
 			}
 		}

@@ -162,6 +162,15 @@ func TestLoadBook(t *testing.T) {
 	fresh.Learn(c.image(), young)
 	b = fresh
 	check("some seconds of the new owner are better than nothing", hot, cold, cold, cold)
+
+	var silent LoadBook
+	c = newLoaded(2, hot, hot, hot, hot)
+	silent.Learn(c.image(), map[int32]metadata.BrokerLoads{1: c.told()[1]})
+	if silent.unknown != 2 {
+		t.Errorf("of a broker that says nothing %d loads are unknown, want those of its 2 partitions", silent.unknown)
+	}
+	b = silent
+	check("a broker has said nothing yet: by count alone", Load{}, Load{}, Load{}, Load{})
 }
 
 // TestNoToAndFro: plans by loads that are told late come to an end, and move no partition again for what a move of it has done.

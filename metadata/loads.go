@@ -156,13 +156,13 @@ const loadsAtOnce = 16
 // Loads returns what the registered brokers have published, by broker id; those who have published nothing, or what is not understood,
 // are left out. While nobody writes to etcd it is not asked: the answer is that of before, some seconds old at most.
 func (s *Store) Loads(ctx context.Context) (map[int32]BrokerLoads, error) {
-	if last := s.loads.Load(); last != nil && s.unwrittenSince(last.revision) {
+	img := s.Image()
+	if last := s.loads.Load(); last != nil && s.unwrittenSince(last.revision) && sameLives(img.Brokers, last.of) {
 		return last.brokers, nil
 	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	img := s.Image()
-	found := &readLoads{brokers: map[int32]BrokerLoads{}}
+	found := &readLoads{of: img.Brokers, brokers: map[int32]BrokerLoads{}}
 	for some := range slices.Chunk(slices.Sorted(maps.Keys(img.Brokers)), loadsAtOnce) {
 		gets := make([]clientv3.Op, 0, len(some))
 		for _, id := range some {
@@ -194,10 +194,16 @@ func (s *Store) Loads(ctx context.Context) (map[int32]BrokerLoads, error) {
 	return found.brokers, nil
 }
 
-// readLoads is what Loads read, at a revision at the earliest.
+// readLoads is what Loads read, at a revision at the earliest, of the brokers of an image that may have been older.
 type readLoads struct {
 	revision int64
+	of       map[int32]Broker
 	brokers  map[int32]BrokerLoads
+}
+
+// sameLives reports whether the same lives are registered.
+func sameLives(a, b map[int32]Broker) bool {
+	return maps.EqualFunc(a, b, func(x, y Broker) bool { return x.Life == y.Life })
 }
 
 // unwrittenSince reports whether etcd was still at a revision when a lease was refreshed last.

@@ -170,7 +170,7 @@ func (s *Set) checkpoint(ctx context.Context, rewrite bool) error {
 		s.objects.doomSlots(s.life, s.slotsDoomed, needed, s.opts.Now())
 		s.slotsDoomed = needed
 	}
-	if rewrite && s.behind && stuck == nil {
+	if s.behind {
 		s.due.now()
 	}
 	if stuck != nil {

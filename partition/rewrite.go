@@ -27,9 +27,9 @@ func (u *unwritten) bytes() (n int64) {
 	return n
 }
 
-// rewrite copies what logs hold in slots into segments, from memory as far as it is there, and lets the logs refer to them. What is not
-// there is read a window of slots after the other, and behind tells that some is left. After an error some logs may have been rewritten,
-// or a part of one.
+// rewrite copies what logs hold in slots into segments, a window of slots after the other, and lets the logs refer to them; behind tells
+// that some is left. After an error some logs may have been rewritten, or a part of one. A log that fails waits for the next checkpoint:
+// what it holds may be older than all else and more than a window, and must not be in the way of the others.
 func (s *Set) rewrite(ctx context.Context, logs []*Log) error {
 	var work []unwritten
 	for _, l := range logs {
@@ -37,26 +37,26 @@ func (s *Set) rewrite(ctx context.Context, logs []*Log) error {
 			work = append(work, u)
 		}
 	}
-	for range windowsMax {
-		if len(work) == 0 {
-			return nil
-		}
+	var errs []error
+	for windows := 0; windows < windowsMax && len(work) > 0 && ctx.Err() == nil; {
 		window := s.newSlotWindow(work)
 		now, later := window.split(work)
 		window.load(ctx)
-		err := s.rewriteWindow(ctx, now, window)
+		failed, err := s.rewriteWindow(ctx, now, window)
 		window.release()
-		if err != nil {
-			return err
+		if len(failed) < len(now) {
+			windows++
 		}
-		work = later
+		work = slices.DeleteFunc(later, func(u unwritten) bool { return failed[u.log] })
+		errs = append(errs, err)
 	}
 	s.behind = len(work) > 0
-	return nil
+	return errors.Join(errs...)
 }
 
-// rewriteWindow rewrites some extents of logs, ordered by partition, so that a partition's data lies together.
-func (s *Set) rewriteWindow(ctx context.Context, work []unwritten, window *slotWindow) error {
+// rewriteWindow rewrites some extents of logs, ordered by partition, so that a partition's data lies together. It returns the logs that
+// did not get all of them.
+func (s *Set) rewriteWindow(ctx context.Context, work []unwritten, window *slotWindow) (failed map[*Log]bool, err error) {
 	var own, shared []unwritten
 	for _, u := range work {
 		if u.bytes() >= ownMin {
@@ -67,23 +67,31 @@ func (s *Set) rewriteWindow(ctx context.Context, work []unwritten, window *slotW
 	}
 	slices.SortFunc(shared, func(a, b unwritten) int { return compareIDs(a.log.id, b.log.id) })
 	w := s.newSegmentWriter(ctx)
-	var failed []error
+	var errs []error
 	for i, u := range slices.Concat(own, shared) {
 		if err := s.copySlots(ctx, w, &u, window); err != nil {
-			failed = append(failed, err)
+			errs = append(errs, err)
 		}
 		if i < len(own) {
 			w.flush()
 		}
 	}
 	parts, err := w.wait()
-	for _, u := range slices.Concat(own, shared) {
-		if p := parts[u.log.id]; len(p) > 0 {
-			failed = append(failed, u.log.extend(p, u.extents))
+	failed = map[*Log]bool{}
+	for _, u := range work {
+		p := parts[u.log.id]
+		if len(p) == 0 {
+			failed[u.log] = true
+			continue
 		}
+		err := u.log.extend(p, u.extents)
+		if err != nil || p[len(p)-1].Last < u.extents[len(u.extents)-1].Last {
+			failed[u.log] = true
+		}
+		errs = append(errs, err)
 	}
 	w.settle()
-	return errors.Join(append(failed, err)...)
+	return failed, errors.Join(append(errs, err)...)
 }
 
 func compareIDs(a, b protocol.PartitionID) int {

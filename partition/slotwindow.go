@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/internal/crc32c"
 	"github.com/tidemill/tidemill/internal/memory"
+	"github.com/tidemill/tidemill/wal"
 )
 
 const (
@@ -19,9 +20,9 @@ const (
 	windowsMax = 8
 )
 
-// A slotWindow is what a rewrite takes of this life's slots that have left memory: as many as Options.CheckpointBytes, each read by one
-// request, however many partitions it holds. A rewrite that is behind would else ask for each chunk by itself, fall further behind at the
-// rate of such requests, and never come back while data comes in.
+// A slotWindow is what a rewrite takes of this life's slots at once: about Options.CheckpointBytes. Those in memory stay there meanwhile, and
+// each that has left is read by one request, however many partitions it holds. A rewrite that is behind would else ask for each chunk by
+// itself, fall further behind at the rate of such requests, and never come back while data comes in.
 type slotWindow struct {
 	set *Set
 	// end is the first of this life's slots that waits for the next window.
@@ -29,29 +30,37 @@ type slotWindow struct {
 	slots map[int64]*slotRange
 }
 
-// A slotRange is what is wanted of a slot. Without a block it could not be read: its chunks are tried one by one.
+// A slotRange is what is wanted of a slot, and holds it: object if it was in memory, else block. With neither it could not be read, and
+// its chunks are tried one by one.
 type slotRange struct {
 	from, to uint32
+	object   *wal.Object
 	block    *memory.Block
 }
 
 func (r *slotRange) len() int64 { return int64(r.to - r.from) }
 
-// newSlotWindow chooses the oldest slots that hold some of work and are not in memory. Each log's extents of this life are in the order
-// of slots, so the log that waits for the oldest one gets it, and every window is some progress.
+// newSlotWindow chooses the oldest slots that hold some of work. Each log's extents of this life are in the order of slots, so the log
+// that waits for the oldest one gets it, and every window is some progress.
 func (s *Set) newSlotWindow(work []unwritten) *slotWindow {
 	w := &slotWindow{set: s, end: math.MaxInt64, slots: map[int64]*slotRange{}}
-	inMemory := s.tail.firstSeq()
 	for i := range work {
 		for j := range work[i].extents {
-			if e := &work[i].extents[j]; s.ownSlot(e) && e.Seq < inMemory {
+			if e := &work[i].extents[j]; s.ownSlot(e) {
 				w.want(e)
 			}
 		}
 	}
-	left := s.opts.CheckpointBytes
+	var all int64
+	for _, r := range w.slots {
+		all += r.len()
+	}
+	room := s.opts.CheckpointBytes
+	if all <= room+room/2 {
+		return w // a little that is left over would cost segments of its own
+	}
 	for i, seq := range slices.Sorted(maps.Keys(w.slots)) {
-		if left -= w.slots[seq].len(); left < 0 && i > 0 {
+		if room -= w.slots[seq].len(); room < 0 && i > 0 {
 			w.end = seq
 			break
 		}
@@ -70,7 +79,7 @@ func (w *slotWindow) want(e *Extent) {
 	}
 }
 
-// split returns what of work lies in the window or in memory, and what waits.
+// split returns what of work lies in the window or in no slot of this life, and what waits.
 func (w *slotWindow) split(work []unwritten) (now, later []unwritten) {
 	for _, u := range work {
 		n := slices.IndexFunc(u.extents, func(e Extent) bool { return w.set.ownSlot(&e) && e.Seq >= w.end })
@@ -87,11 +96,17 @@ func (w *slotWindow) split(work []unwritten) (now, later []unwritten) {
 	return now, later
 }
 
-// load reads the slots.
+// load holds the slots that are in memory and reads the others.
 func (w *slotWindow) load(ctx context.Context) {
+	for seq, r := range w.slots {
+		r.object = w.set.tail.get(seq)
+	}
 	var loads errgroup.Group
 	loads.SetLimit(windowLoads)
 	for seq, r := range w.slots {
+		if r.object != nil {
+			continue
+		}
 		loads.Go(func() error {
 			block := w.set.pool.Get(int(r.len()))
 			key := w.set.keyOf(objectID{KindSlot, w.set.life, seq})
@@ -108,6 +123,9 @@ func (w *slotWindow) load(ctx context.Context) {
 
 func (w *slotWindow) release() {
 	for _, r := range w.slots {
+		if r.object != nil {
+			r.object.Release()
+		}
 		if r.block != nil {
 			r.block.Release()
 		}
@@ -120,7 +138,14 @@ func (w *slotWindow) extent(e *Extent) (loaded, bool) {
 		return loaded{}, false
 	}
 	r := w.slots[e.Seq]
-	if r == nil || r.block == nil || e.Pos < r.from || int64(e.Pos)+int64(e.Len) > int64(r.to) {
+	if r == nil {
+		return loaded{}, false
+	}
+	if r.object != nil {
+		r.object.Retain()
+		return fromSlot(*e, r.object), true
+	}
+	if r.block == nil || e.Pos < r.from || int64(e.Pos)+int64(e.Len) > int64(r.to) {
 		return loaded{}, false
 	}
 	data := r.block.Bytes()[e.Pos-r.from:][:e.Len:e.Len]

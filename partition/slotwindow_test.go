@@ -133,3 +133,79 @@ func TestRewriteBehindInTrouble(t *testing.T) {
 		}
 	}
 }
+
+// TestRewriteBehindALostSlot: data that cannot be read, older than all else and more than windows hold, keeps nothing of other partitions from
+// being rewritten.
+func TestRewriteBehindALostSlot(t *testing.T) {
+	w := newWorld(t)
+	n := w.start(func(o *Options) { o.TailBytes, o.CheckpointBytes = 1, 8000 })
+	const lost = 2 * windowsMax // partitions that have nothing else in common, each with a window of its own
+	for p := range int32(4 + lost) {
+		n.create(p)
+	}
+	for p := range int32(lost) {
+		for range 9 {
+			n.log(4 + p).try(sized(1000, 1))
+			n.commit()
+		}
+		_ = n.mem.Delete(context.Background(), wal.SlotKey(n.life, 9*int64(p)))
+	}
+	n.log(0).try(sized(1000, 1))
+	n.commit()
+	_ = n.mem.Delete(context.Background(), wal.SlotKey(n.life, 9*lost))
+	for round := range 8 {
+		for i := range 6 {
+			for p := range int32(4) {
+				n.log(p).try(sized(1000, byte(i)))
+			}
+			n.commit()
+		}
+		for again := true; again; again = n.due() && n.set.behind {
+			if err := n.set.Checkpoint(context.Background()); err == nil {
+				t.Fatal("the lost slot is no error")
+			}
+		}
+		for p := range int32(4) {
+			if _, left := n.log(p).firstInSlots(); left != (p == 0) {
+				t.Errorf("round %d: partition %d holds something in slots: %v", round, p, left)
+			}
+		}
+	}
+}
+
+// TestWindowHoldsMemory: what is in memory when a rewrite takes it in hand stays there until it is done, however much is committed meanwhile.
+func TestWindowHoldsMemory(t *testing.T) {
+	w := newWorld(t)
+	hs := &hookStore{Store: w.store}
+	n := w.start(func(o *Options) { o.Store, o.TailBytes = hs, 1<<20 })
+	l := n.create(0)
+	write := func() {
+		l.try(sized(1000, 1))
+		n.commit()
+	}
+	for range 10 {
+		write()
+	}
+	u := l.unwritten()
+	window := n.set.newSlotWindow([]unwritten{u})
+	window.load(context.Background())
+	n.set.tail.budget = 1
+	write()
+	if n.set.tail.has(0) {
+		t.Fatal("the slot is in the tail cache still")
+	}
+	src := n.set.newSource(context.Background(), u.extents)
+	src.window = window
+	for i := range u.extents {
+		x, ok := src.read()
+		if !ok || x.err != nil || x.damaged {
+			t.Fatalf("extent %d: %v, %v", i, ok, x.err)
+		}
+		x.release()
+	}
+	src.close()
+	window.release()
+	if reads := hs.reads.Load(); reads != 0 {
+		t.Errorf("%d reads", reads)
+	}
+}

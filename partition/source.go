@@ -71,6 +71,12 @@ func (r *source) start() {
 	c := make(chan []loaded, 1)
 	r.queue = append(r.queue, c)
 	e := &r.extents[r.next]
+	if x, ok := r.window.extent(e); ok {
+		r.next++
+		r.bytes += int64(e.Len)
+		c <- []loaded{x}
+		return
+	}
 	if r.set.ownSlot(e) {
 		if object := r.set.tail.get(e.Seq); object != nil {
 			r.next++
@@ -78,12 +84,6 @@ func (r *source) start() {
 			c <- []loaded{fromSlot(*e, object)}
 			return
 		}
-	}
-	if x, ok := r.window.extent(e); ok {
-		r.next++
-		r.bytes += int64(e.Len)
-		c <- []loaded{x}
-		return
 	}
 	n, size := 0, uint32(0)
 	for rest := r.extents[r.next:]; n < len(rest) && (n == 0 || size+rest[n].Len <= togetherMax); n++ {
