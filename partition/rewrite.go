@@ -50,7 +50,7 @@ func (s *Set) rewrite(ctx context.Context, logs []*Log) error {
 		work = slices.DeleteFunc(later, func(u unwritten) bool { return failed[u.log] })
 		errs = append(errs, err)
 	}
-	s.behind = len(work) > 0
+	s.behind = len(work) > 0 && ctx.Err() == nil // who is being closed asks for no more
 	return errors.Join(errs...)
 }
 

@@ -209,3 +209,16 @@ func TestWindowHoldsMemory(t *testing.T) {
 		t.Errorf("%d reads", reads)
 	}
 }
+
+// TestRewriteBehindAtTheEnd: who is being closed leaves what is in slots there, and asks for no other checkpoint.
+func TestRewriteBehindAtTheEnd(t *testing.T) {
+	n, _ := behind(t)
+	n.set.close()
+	_ = n.set.Checkpoint(context.Background()) // what it says depends on how far it came
+	if n.due() {
+		t.Error("another checkpoint is due")
+	}
+	if left := n.rewritten(t); left != behindParts {
+		t.Errorf("%d partitions hold something in slots, want all", left)
+	}
+}
