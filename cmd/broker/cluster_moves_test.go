@@ -203,7 +203,7 @@ func TestClusterLoads(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lives []wal.Life
-	var first *metadata.Registration
+	var brokers []*metadata.Registration
 	for id := range int32(2) {
 		life, err := meta.OpenLife(t.Context(), id+1)
 		if err != nil {
@@ -213,9 +213,7 @@ func TestClusterLoads(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lives = append(lives, life); first == nil {
-			first = r
-		}
+		lives, brokers = append(lives, life), append(brokers, r)
 	}
 	specs := []metadata.TopicSpec{{Name: "t", Partitions: 4, ReplicationFactor: 1}}
 	made := meta.CreateTopics(t.Context(), specs, func(_ int, p int32) wal.Life { return lives[p%2] })
@@ -238,7 +236,7 @@ func TestClusterLoads(t *testing.T) {
 		id := protocol.PartitionID{Topic: made[0].Topic.ID, Partition: p}
 		loads.Partitions = append(loads.Partitions, metadata.PartitionLoad{ID: id, Load: metadata.Load{BytesPerSecond: 8e6, RequestsPerSecond: 160}})
 	}
-	if err := first.PublishLoads(t.Context(), loads); err != nil {
+	if err := brokers[0].PublishLoads(t.Context(), loads); err != nil {
 		t.Fatal(err)
 	}
 	if got := run("info"); !strings.Contains(got, "BYTES/S   REQUESTS/S\n") || !strings.Contains(got, "serving  2           16000000  320\n") || !strings.Contains(got, "serving  2           unknown   unknown\n") {
@@ -246,6 +244,12 @@ func TestClusterLoads(t *testing.T) {
 	}
 	if b := surveyed(t, etcd.URL()).Brokers; *b[0].BytesPerSecond != 16e6 || *b[0].RequestsPerSecond != 320 || b[1].BytesPerSecond != nil {
 		t.Errorf("info in JSON: %+v", b)
+	}
+	if got := run("balance", "--dry-run"); !strings.Contains(got, "nothing is to move") {
+		t.Errorf("a broker has not told its loads yet: %s", got)
+	}
+	if err := brokers[1].PublishLoads(t.Context(), metadata.BrokerLoads{Measured: loads.Measured}); err != nil {
+		t.Fatal(err)
 	}
 	if got := run("balance", "--dry-run"); !strings.Contains(got, "t/0 ") || !strings.Contains(got, lives[1].String()+"  balance") {
 		t.Errorf("balance: %s", got)
