@@ -275,7 +275,6 @@ func (o *officed) Assign(_ context.Context, _ metadata.Controller, intents []met
 // govern lets broker 1's controller work for some time of the bubble's.
 func (o *officed) govern(t *testing.T, d, every, rest time.Duration) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
 	c := New(Config{
 		Self: lifeOf(1), Cluster: o, LeaseTTL: testTTL, LoadsEvery: every, RestFor: rest, Logger: slog.New(slog.DiscardHandler),
 		Campaign: func(context.Context) (metadata.Controller, bool, error) { return metadata.Controller{}, false, nil },
@@ -289,13 +288,7 @@ func (o *officed) govern(t *testing.T, d, every, rest time.Duration) {
 			return nil
 		},
 	})
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx) }()
-	<-time.After(d) // of the bubble
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
+	runFor(t.Context(), t, c, d)
 }
 
 // TestRest: a new controller moves nothing for loads at first, then what is hot, and nothing twice before it has rested, however loads swing.

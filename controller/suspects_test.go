@@ -128,7 +128,6 @@ func (w *world) elect(id int32) {
 // run lets broker 1's controller work for some time of the bubble's, and returns when each life was ended.
 func (w *world) run(ctx context.Context, t *testing.T, d time.Duration) map[int32]time.Duration {
 	t.Helper()
-	ctx, stop := context.WithCancel(ctx)
 	c := New(Config{
 		Self: lifeOf(1), Cluster: w, LeaseTTL: testTTL, Logger: slog.New(slog.DiscardHandler),
 		Campaign: func(context.Context) (metadata.Controller, bool, error) { return metadata.Controller{}, false, nil },
@@ -153,13 +152,7 @@ func (w *world) run(ctx context.Context, t *testing.T, d time.Duration) map[int3
 			return nil
 		},
 	})
-	ended := make(chan error, 1)
-	go func() { ended <- c.Run(ctx) }()
-	<-time.After(d) // of the bubble
-	stop()
-	if err := <-ended; err != nil {
-		t.Fatal(err)
-	}
+	runFor(ctx, t, c, d)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[int32]time.Duration{}
@@ -247,5 +240,18 @@ func TestSuspects(t *testing.T) {
 				tc.check(t, w.run(t.Context(), t, time.Minute))
 			})
 		})
+	}
+}
+
+// runFor lets a controller work for some time of the bubble's.
+func runFor(ctx context.Context, t *testing.T, c *Controller, d time.Duration) {
+	t.Helper()
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- c.Run(ctx) }()
+	<-time.After(d)
+	stop()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
 	}
 }
