@@ -69,6 +69,9 @@ func encodeLoads(op string, l BrokerLoads) string {
 	return encode(v)
 }
 
+// loadMax is the largest load that is understood: up to there a float64 holds every whole number, and no broker carries as much.
+const loadMax = 1 << 53
+
 // decodeLoads refuses what no encodeLoads writes. The partitions are in the order of their topics' ids.
 func decodeLoads(key string, raw []byte) (BrokerLoads, error) {
 	v, err := decode[loadValue](key, raw)
@@ -87,7 +90,7 @@ func (v *loadValue) loads() (BrokerLoads, error) {
 	if err != nil {
 		return BrokerLoads{}, err
 	}
-	if v.Measured < 0 || v.Bytes < 0 || v.Requests < 0 {
+	if min(v.Measured, v.Bytes, v.Requests) < 0 || max(v.Bytes, v.Requests) > loadMax {
 		return BrokerLoads{}, fmt.Errorf("measured %d, %d bytes, %d requests", v.Measured, v.Bytes, v.Requests)
 	}
 	l := BrokerLoads{Life: life, Measured: v.Measured, Total: Load{float64(v.Bytes), float64(v.Requests)}}
@@ -101,7 +104,7 @@ func (v *loadValue) loads() (BrokerLoads, error) {
 		}
 		seen := map[int64]bool{}
 		for _, e := range v.Topics[name] {
-			if len(e) != loadFields || seen[e[0]] || e[0] != int64(int32(e[0])) || min(e[0], e[1], e[2]) < 0 {
+			if len(e) != loadFields || seen[e[0]] || e[0] != int64(int32(e[0])) || min(e[0], e[1], e[2]) < 0 || max(e[1], e[2]) > loadMax {
 				return BrokerLoads{}, fmt.Errorf("load %v of topic %s", e, name)
 			}
 			seen[e[0]] = true

@@ -2,10 +2,10 @@ package partition
 
 import (
 	"context"
-	"errors"
 	"iter"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore"
@@ -210,11 +210,7 @@ func TestSweepBesideOneMove(t *testing.T) {
 	if err := a.set.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(10 * 60e9)
-	if err := a.set.deleteDue(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	states, _ := w.meta.States(t.Context(), []protocol.PartitionID{pid(0)})
+	states := a.statesLater(t)
 	if _, err := b.set.Adopt(t.Context(), states); err != nil {
 		t.Fatal("adopt by b:", err)
 	}
@@ -235,8 +231,6 @@ func (h *rvList) List(ctx context.Context, prefix, after string) iter.Seq2[objec
 	}
 	return h.Store.List(ctx, prefix, after)
 }
-
-var _ = errors.Is
 
 // TestLoanOfUnknownMove: slots are lent to a move of unknown outcome; takeBack looks before it is applied.
 func TestLoanOfUnknownMove(t *testing.T) {
@@ -266,11 +260,7 @@ func TestLoanOfUnknownMove(t *testing.T) {
 	if err := a.set.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	w.now = w.now.Add(10 * 60e9)
-	if err := a.set.deleteDue(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	states, _ := w.meta.States(t.Context(), []protocol.PartitionID{pid(0)})
+	states := a.statesLater(t)
 	if _, err := b.set.Adopt(t.Context(), states); err != nil {
 		t.Fatal(err)
 	}
@@ -280,3 +270,14 @@ func TestLoanOfUnknownMove(t *testing.T) {
 }
 
 // TestReviewEndedLog: what giveAway is told about a log that has ended.
+
+// statesLater returns what metadata says of partition 0 once what nobody needs is deleted.
+func (n *node) statesLater(t *testing.T) []metadata.PartitionState {
+	t.Helper()
+	n.world.now = n.world.now.Add(10 * time.Minute)
+	if err := n.set.deleteDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	states, _ := n.meta.States(t.Context(), []protocol.PartitionID{pid(0)})
+	return states
+}
