@@ -17,6 +17,10 @@ import (
 // produceTimeout is when a producer gives an attempt up.
 const produceTimeout = 4 * time.Second
 
+// remembered is how many batches of a producer a broker remembers, and so how many Kafka's producers have, at most, from the oldest that was
+// not answered on: one that is sent again later than that is refused, rightly.
+const remembered = 5
+
 var errNoLeader = errors.New("simulated: not the leader")
 
 // producer is an idempotent producer of one partition. What it sends to one broker arrives in order, and so do the answers. After anything but an acknowledgement
@@ -27,6 +31,7 @@ type producer struct {
 	part    protocol.PartitionID
 	left    int
 	seq     int32
+	made    int // batches so far
 	unacked []*batchSent
 	sent    int // of unacked, in this round
 	flying  int
@@ -41,6 +46,7 @@ type producer struct {
 
 // batchSent is a batch of a producer.
 type batchSent struct {
+	number  int // among those of its producer
 	id      batchID
 	name    string
 	records int32
@@ -54,7 +60,7 @@ type batchID struct {
 }
 
 func (p *producer) next() *batchSent {
-	b := &batchSent{id: batchID{p.id, p.seq}, name: strconv.Itoa(int(p.id)) + " " + strconv.Itoa(int(p.seq)), records: 1 + p.w.rng.Int32N(3)}
+	b := &batchSent{number: p.made, id: batchID{p.id, p.seq}, name: strconv.Itoa(int(p.id)) + " " + strconv.Itoa(int(p.seq)), records: 1 + p.w.rng.Int32N(3)}
 	var rb record.Builder
 	for range b.records {
 		rb.Append(time.Now().UnixMilli(), nil, make([]byte, p.w.rng.IntN(60)))
@@ -66,6 +72,7 @@ func (p *producer) next() *batchSent {
 	be.PutUint32(b.bytes[53:], uint32(p.seq))
 	be.PutUint32(b.bytes[17:], crc32c.Sum(b.bytes[record.CoveredFrom:]))
 	p.seq += b.records
+	p.made++
 	return b
 }
 
@@ -89,6 +96,9 @@ func (p *producer) pump() {
 			return
 		}
 		if p.sent == len(p.unacked) {
+			if len(p.unacked) > 0 && p.made-p.unacked[0].number >= remembered {
+				return
+			}
 			p.unacked = append(p.unacked, p.next())
 			p.left--
 		}
