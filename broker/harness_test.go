@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -16,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/objectstore"
 )
 
@@ -51,7 +51,7 @@ func startBrokerOn(t *testing.T, wrap func(objectstore.Store) objectstore.Store,
 // prepareBroker returns a broker that is not started.
 func prepareBroker(t *testing.T, wrap func(objectstore.Store) objectstore.Store, args ...string) *testBroker {
 	t.Helper()
-	b := &testBroker{t: t, dir: t.TempDir(), kafka: freePort(t), http: freePort(t), args: args, wrap: wrap}
+	b := &testBroker{t: t, dir: t.TempDir(), kafka: proctest.FreeAddress(t), http: proctest.FreeAddress(t), args: args, wrap: wrap}
 	t.Cleanup(func() {
 		b.shutdown()
 		if t.Failed() {
@@ -146,17 +146,6 @@ func (b *testBroker) client(opts ...kgo.Opt) *kgo.Client {
 	}
 	b.t.Cleanup(cl.Close)
 	return cl
-}
-
-// freePort returns a loopback address that nobody listens on.
-func freePort(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 // waitFor polls a condition that another goroutine brings about.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
 )
@@ -133,7 +134,7 @@ func TestPeerK2PartitionBrickedByOneFailedIndexPut(t *testing.T) {
 // for it, and overwrites nothing that its successor acknowledged.
 func TestPeerK3AckedOverwriteWithoutFencing(t *testing.T) {
 	etcd := startEtcd(t)
-	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir(), "--broker-id", "7", "--advertise", freePort(t)}
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir(), "--broker-id", "7", "--advertise", proctest.FreeAddress(t)}
 	old, h := startHooked(t, shared...)
 	c := dial(t, old.kafka)
 	c.createTopic("t", 1)

@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemill/tidemill/conformance"
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -201,9 +202,9 @@ func TestPeerK11RestoreReadsEveryProduce(t *testing.T) {
 func TestPeerK12SilentFallbackToMemory(t *testing.T) {
 	t.Setenv("AWS_ACCESS_KEY_ID", "any")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "any")
-	etcd := freePort(t)
+	etcd := proctest.FreeAddress(t)
 	checkRefused(t, startRefusal{"cluster", "flag --cluster", "etcd at " + etcd + " does not answer", "check that etcd runs"}, "--cluster", "etcd://"+etcd+"/test")
-	checkRefused(t, startRefusal{"bucket", "flag --bucket", "does not answer", "can be reached"}, "--bucket", "s3://b?endpoint=http://"+freePort(t))
+	checkRefused(t, startRefusal{"bucket", "flag --bucket", "does not answer", "can be reached"}, "--bucket", "s3://b?endpoint=http://"+proctest.FreeAddress(t))
 }
 
 // TestPeerK14EveryPodIsBrokerZero: two brokers that were given no id do not both own everything: the second is refused.

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/internal/miniotest"
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // A startRefusal is what a start that cannot be must say: the setting, where it was set, what is wrong and how to mend it.
@@ -31,7 +32,7 @@ type startRefusal struct {
 func checkRefused(t *testing.T, want startRefusal, args ...string) {
 	t.Helper()
 	cfg, err := config.Load(config.Input{
-		Args: args, Env: []string{"BROKER_LISTEN=" + freePort(t), "BROKER_HTTP=" + freePort(t), "BROKER_BUCKET=file://" + t.TempDir()},
+		Args: args, Env: []string{"BROKER_LISTEN=" + proctest.FreeAddress(t), "BROKER_HTTP=" + proctest.FreeAddress(t), "BROKER_BUCKET=file://" + t.TempDir()},
 		ReadFile: os.ReadFile, WorkDir: t.TempDir(),
 	})
 	if err != nil {
@@ -106,7 +107,7 @@ func TestRefuseBucketOnMinIO(t *testing.T) {
 		checkRefused(t, startRefusal{"bucket", "flag --bucket", "does not know the access key or its secret", "AWS_SECRET_ACCESS_KEY"}, "--bucket", minioURL(m, ""))
 	})
 	t.Run("nothing there", func(t *testing.T) {
-		checkRefused(t, startRefusal{"bucket", "flag --bucket", "does not answer", "can be reached"}, "--bucket", "s3://b?endpoint=http://"+freePort(t))
+		checkRefused(t, startRefusal{"bucket", "flag --bucket", "does not answer", "can be reached"}, "--bucket", "s3://b?endpoint=http://"+proctest.FreeAddress(t))
 	})
 }
 
@@ -160,7 +161,7 @@ func (s *overwritingS3) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func TestRefuseEtcd(t *testing.T) {
 	t.Run("unreachable", func(t *testing.T) {
-		address := freePort(t)
+		address := proctest.FreeAddress(t)
 		checkRefused(t, startRefusal{"cluster", "flag --cluster", "etcd at " + address + " does not answer", "check that etcd runs"}, "--cluster", "etcd://"+address+"/test")
 	})
 	t.Run("too old", func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/wal"
@@ -40,7 +41,7 @@ func (b *testBroker) ended(err error) {
 // Deployment does that surges. The first one has nothing to write, and must not serve stale reads for ever.
 func TestIdleBrokerIsFencedByItsSuccessor(t *testing.T) {
 	etcd := startEtcd(t)
-	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir(), "--broker-id", "7", "--advertise", freePort(t)}
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir(), "--broker-id", "7", "--advertise", proctest.FreeAddress(t)}
 	old := startBroker(t, shared...)
 	dial(t, old.kafka).createTopic("t", 1)
 	if p := dial(t, old.kafka).produce("t", 0, batchOf("a")); p.ErrorCode != 0 {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/internal/process"
 )
 
 // target is the broker under test.
@@ -55,11 +56,11 @@ func startBroker() (stop func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	health, err := freeAddr()
+	health, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	if target.addr, err = freeAddr(); err != nil {
+	if target.addr, err = process.FreeAddress(); err != nil {
 		return nil, err
 	}
 	cfg, err := config.Load(config.Input{
@@ -98,16 +99,6 @@ func startBroker() (stop func(), err error) {
 			return nil, fmt.Errorf("the broker did not start: %w", err)
 		}
 	}
-}
-
-// freeAddr returns a loopback address that nobody listens on.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 var begun atomic.Int32

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemill/tidemill/e2e/harness"
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 const (
@@ -66,7 +67,7 @@ func replicas() string {
 // prepareWorker writes the worker's properties. args come after their file on the command line.
 func prepareWorker(t *testing.T, broker *harness.Broker, class string, settings []string, args ...string) *worker {
 	t.Helper()
-	rest := harness.FreeAddr(t)
+	rest := proctest.FreeAddress(t)
 	props := append([]string{
 		"bootstrap.servers=" + broker.Addr,
 		"key.converter=org.apache.kafka.connect.storage.StringConverter",

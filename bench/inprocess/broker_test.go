@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
 )
@@ -75,7 +76,7 @@ func BenchmarkTailFetch(b *testing.B) {
 // start runs a broker on a folder until the benchmark ends.
 func start(b *testing.B) (addr string) {
 	b.Helper()
-	addr, ops := freePort(b), freePort(b)
+	addr, ops := proctest.FreeAddress(b), proctest.FreeAddress(b)
 	cfg, err := config.Load(config.Input{
 		Args:     []string{"--data-dir", b.TempDir(), "--listen", addr, "--http", ops},
 		ReadFile: os.ReadFile, WorkDir: b.TempDir(),
@@ -104,16 +105,6 @@ func start(b *testing.B) (addr string) {
 			b.Fatalf("the broker is not ready: %v", err)
 		}
 	}
-}
-
-func freePort(b *testing.B) string {
-	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
 
 func connect(b *testing.B, addr string) net.Conn {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bench/observe"
+	"github.com/tidemill/tidemill/internal/process"
 )
 
 // Etcd is a real etcd in a process of its own, so that what a broker asks of it can be counted.
@@ -20,11 +21,11 @@ func (l *Lab) Etcd() (*Etcd, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := freeAddr()
+	metrics, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/process"
 )
 
 const kafkaVersion = "4.3.1"
@@ -51,11 +53,11 @@ func (l *Lab) Kafka(core int) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	controller, err := freeAddr()
+	controller, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +104,7 @@ func (l *Lab) Connect(b *Broker) (*Connect, error) {
 	if err != nil {
 		return nil, err
 	}
-	rest, err := freeAddr()
+	rest, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

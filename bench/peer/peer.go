@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemill/tidemill/bench/readloop"
 	"github.com/tidemill/tidemill/bench/s3sim"
+	"github.com/tidemill/tidemill/internal/process"
 )
 
 const (
@@ -114,7 +115,7 @@ type Sim struct {
 
 // Sim starts an S3 simulator that keeps keepMB of large bodies; 0 keeps all.
 func (l *Lab) Sim(profile string) (*Sim, error) {
-	addr, err := freeAddr()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func (s *Sim) Stats() (out s3sim.Stats, err error) {
 
 // Null starts a null broker, a plain one or one that uses its buffers again.
 func (l *Lab) Null(core int, plain bool) (*Broker, error) {
-	addr, err := freeAddr()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
@@ -184,11 +185,11 @@ func (l *Lab) Tidemill(sim *Sim, core int, flags ...string) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	addr, err := freeAddr()
+	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}
-	ops, err := freeAddr()
+	ops, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
 	}

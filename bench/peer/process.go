@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,15 +123,6 @@ func run(argv ...string) ([]byte, error) {
 		return out, fmt.Errorf("%v: %w\n%s", argv, err, stderr.Bytes())
 	}
 	return out, nil
-}
-
-// freeAddr is a loopback address where nobody listens at the moment.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return ln.Addr().String(), ln.Close()
 }
 
 // root is the folder of the repository.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/internal/etcdtest"
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -43,7 +44,7 @@ func TestClusterVerbs(t *testing.T) {
 	}
 	var address string
 	for id := 1; id <= 2; id++ {
-		address = runCluster(t, "--listen", freeAddress(t), "--http", "127.0.0.1:0", "--log-level", "error", "--cluster", etcd.URL(),
+		address = runCluster(t, "--listen", proctest.FreeAddress(t), "--http", "127.0.0.1:0", "--log-level", "error", "--cluster", etcd.URL(),
 			"--broker-id", strconv.Itoa(id), "--rack", "zone-"+strconv.Itoa(id))
 	}
 	if got := command(t, "", "topic", "create", "t", "--partitions", "4", "--bootstrap", address); got.code != exitOK {

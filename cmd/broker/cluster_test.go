@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/internal/etcdtest"
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // TestClusterInit: init may be repeated, changes nothing unasked, and tells what differs.
@@ -59,7 +59,7 @@ func TestBrokerOfACluster(t *testing.T) {
 		"--cluster", etcd.URL(), "--etcd-ca-file", etcd.CA, "--etcd-cert-file", etcd.Cert, "--etcd-key-file", etcd.Key,
 		"--etcd-username", etcd.User, "--etcd-password", etcd.Password,
 	}
-	serving := append([]string{"--listen", freeAddress(t), "--http", "127.0.0.1:0", "--log-level", "error"}, access...)
+	serving := append([]string{"--listen", proctest.FreeAddress(t), "--http", "127.0.0.1:0", "--log-level", "error"}, access...)
 	serve := func(more ...string) (stderr string) {
 		var out bytes.Buffer
 		code := run(t.Context(), &environment{args: append(serving, more...), stdout: io.Discard, stderr: &out, workDir: t.TempDir(), serve: broker.Run})
@@ -87,16 +87,6 @@ func TestBrokerOfACluster(t *testing.T) {
 	if got := command(t, "", append([]string{"fsck"}, access...)...); got.code != exitOK {
 		t.Errorf("fsck: %+v", got)
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // runCluster runs a broker in this process until the test ends and returns its address.

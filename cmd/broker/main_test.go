@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 type result struct {
@@ -126,12 +126,7 @@ func TestServeWithoutAVerb(t *testing.T) {
 }
 
 func TestNobodyAnswers(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := proctest.FreeAddress(t)
 	got := command(t, "", "topic", "list", "--bootstrap", address)
 	if got.code != exitFailure || !strings.HasPrefix(got.stderr, "broker: no broker answers at "+address+" (flag --bootstrap)") ||
 		!strings.Contains(got.stderr, "start one with: broker serve") {
@@ -142,12 +137,7 @@ func TestNobodyAnswers(t *testing.T) {
 // startBroker runs a real broker until the test ends and returns its address.
 func startBroker(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := l.Addr().String()
-	_ = l.Close()
+	address := proctest.FreeAddress(t)
 	dir, err := os.MkdirTemp("", "tm") //nolint:usetesting // short: a unix socket lies in it
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -19,6 +18,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // runMain in the environment makes this test's binary the command itself, so that tests can send it signals.
@@ -46,12 +47,7 @@ type brokerProcess struct {
 // startProcess runs the command on a folder and returns when its banner is out.
 func startProcess(t *testing.T, dir string, args ...string) *brokerProcess {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &brokerProcess{t: t, address: l.Addr().String(), exited: make(chan struct{})}
-	l.Close()
+	p := &brokerProcess{t: t, address: proctest.FreeAddress(t), exited: make(chan struct{})}
 	p.cmd = exec.Command(os.Args[0], append([]string{"--listen", p.address, "--http", "127.0.0.1:0", "--data-dir", dir}, args...)...)
 	p.cmd.Env = append(os.Environ(), runMain+"=1")
 	p.cmd.Stderr = &p.log

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/verify"
 )
 
@@ -101,12 +101,7 @@ func TestVerifyEndsWithASignal(t *testing.T) {
 }
 
 func TestVerifyThatCannotRun(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := l.Addr().String()
-	l.Close()
+	closed := proctest.FreeAddress(t)
 	noHistory := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(noHistory, []byte("{}\n"), 0o600); err != nil {
 		t.Fatal(err)

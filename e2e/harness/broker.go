@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -14,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 const (
@@ -44,7 +45,7 @@ func NewBroker(t testing.TB, settings Settings) *Broker {
 	if OnKafka() {
 		return NewKafka(t, settings)
 	}
-	b := &Broker{t: t, Addr: FreeAddr(t), HTTP: FreeAddr(t)}
+	b := &Broker{t: t, Addr: proctest.FreeAddress(t), HTTP: proctest.FreeAddress(t)}
 	dir := filepath.Join(t.TempDir(), "data")
 	b.argv = []string{binary(t), "--listen", b.Addr, "--advertise", b.Addr, "--http", b.HTTP, "--data-dir", dir}
 	for _, name := range settings.names() {
@@ -132,17 +133,6 @@ func (b *Broker) Client(opts ...kgo.Opt) *kgo.Client {
 	}
 	b.t.Cleanup(client.Close)
 	return client
-}
-
-// FreeAddr returns a loopback address nobody listens on at the moment.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // build makes the broker binary once for all tests of a run.

@@ -33,7 +33,7 @@ func startEtcd(t testing.TB, n int) *Etcd {
 	var members []at
 	var initial []string
 	for i := range n {
-		m := at{fmt.Sprintf("m%d", i+1), "http://" + FreeAddr(t), "http://" + FreeAddr(t)}
+		m := at{fmt.Sprintf("m%d", i+1), "http://" + proctest.FreeAddress(t), "http://" + proctest.FreeAddress(t)}
 		members, initial = append(members, m), append(initial, m.name+"="+m.peer)
 	}
 	e := &Etcd{}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // A Node is one broker of a cluster on its ports. Each start is another life, under an id that it leases.
@@ -32,8 +34,8 @@ type Node struct {
 
 func newNode(c *Cluster, number int) *Node {
 	c.t.Helper()
-	n := &Node{t: c.t, Name: fmt.Sprintf("broker-%d", number), HTTP: FreeAddr(c.t)}
-	listen := FreeAddr(c.t)
+	n := &Node{t: c.t, Name: fmt.Sprintf("broker-%d", number), HTTP: proctest.FreeAddress(c.t)}
+	listen := proctest.FreeAddress(c.t)
 	n.Addr = listen
 	etcd, storage := c.Etcd.Endpoints(), c.storage
 	if c.options.Proxied {

@@ -3,12 +3,14 @@ package harness
 import (
 	"path/filepath"
 	"testing"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // NewBrokerWithFlags is NewBroker for what only the broker under test has: its own flags.
 func NewBrokerWithFlags(t testing.TB, settings Settings, flags ...string) *Broker {
 	t.Helper()
-	b := &Broker{t: t, Addr: FreeAddr(t), HTTP: FreeAddr(t)}
+	b := &Broker{t: t, Addr: proctest.FreeAddress(t), HTTP: proctest.FreeAddress(t)}
 	b.argv = append([]string{
 		binary(t), "--listen", b.Addr, "--advertise", b.Addr, "--http", b.HTTP, "--data-dir", filepath.Join(t.TempDir(), "data"),
 	}, flags...)

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // These versions are those of jvm/pom.xml. They name the cache folders.
@@ -130,7 +132,7 @@ func WriteFile(t testing.TB, name, content string) string {
 // kafkaArgv formats storage for a one-node Apache Kafka and returns the command line that runs it.
 func kafkaArgv(t testing.TB, dir, addr string, settings Settings) []string {
 	t.Helper()
-	controller := FreeAddr(t)
+	controller := proctest.FreeAddress(t)
 	props := []string{
 		"process.roles=broker,controller", "node.id=1", "log.dirs=" + dir,
 		"listeners=PLAINTEXT://" + addr + ",CONTROLLER://" + controller,

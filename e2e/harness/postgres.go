@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/internal/proctest"
 )
 
 // PostgresUser and PostgresPassword are those of the one account, a superuser.
@@ -32,7 +34,7 @@ type Postgres struct {
 // a test that does run as root gives it to the user that Debian's package makes.
 func NewPostgres(t testing.TB) *Postgres {
 	t.Helper()
-	host, port, err := net.SplitHostPort(FreeAddr(t))
+	host, port, err := net.SplitHostPort(proctest.FreeAddress(t))
 	if err != nil {
 		t.Fatal(err)
 	}

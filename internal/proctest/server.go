@@ -5,7 +5,6 @@ package proctest
 
 import (
 	"context"
-	"net"
 	"syscall"
 	"testing"
 
@@ -45,12 +44,11 @@ func Start(t testing.TB, c process.Command) *Server {
 // FreeAddress returns a loopback address that nobody listens on.
 func FreeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	address, err := process.FreeAddress()
 	if err != nil {
-		t.Fatalf("find a free port: %v", err)
+		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	return address
 }
 
 // Start starts a stopped server with the same address and data, and returns when it is ready.

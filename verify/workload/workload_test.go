@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemill/tidemill/broker"
 	"github.com/tidemill/tidemill/config"
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/verify"
 )
 
@@ -34,16 +35,11 @@ type restartable struct {
 
 func startBroker(t *testing.T) *restartable {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
 	dir, err := os.MkdirTemp("", "tm") //nolint:usetesting // short: a unix socket lies in it
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &restartable{t: t, address: l.Addr().String(), dir: dir}
+	b := &restartable{t: t, address: proctest.FreeAddress(t), dir: dir}
 	t.Cleanup(func() {
 		b.end()
 		os.RemoveAll(dir)
