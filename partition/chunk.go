@@ -268,17 +268,26 @@ func (s *Set) loadIndex(ctx context.Context, id protocol.PartitionID, p *Part) (
 		if _, err := s.readSummed(ctx, name, data, int64(p.Pos)); err != nil {
 			return nil, err
 		}
-		x, err := p.decodeIndex(id, data)
+		extents, err := p.extents(id, data)
 		if err == nil {
-			for i := range x.Extents {
-				x.Extents[i].Seq, x.Extents[i].Life = p.Seq, p.Life
-			}
-			return x.Extents, nil
+			return extents, nil
 		}
 		bad = err
 	}
 	s.metrics.corruptions.Inc()
 	return nil, fmt.Errorf("index of %v in %s at %d: %w", id, name, p.Pos, bad)
+}
+
+// extents decodes the index that p refers to, with lives numbered as in the Set.
+func (p *Part) extents(id protocol.PartitionID, data []byte) ([]Extent, error) {
+	x, err := p.decodeIndex(id, data)
+	if err != nil {
+		return nil, err
+	}
+	for i := range x.Extents {
+		x.Extents[i].Seq, x.Extents[i].Life = p.Seq, p.Life
+	}
+	return x.Extents, nil
 }
 
 // decodeIndex decodes the index that p refers to and checks that it is that one.

@@ -31,6 +31,8 @@ type Extent struct {
 
 func (e *Extent) object() objectID { return objectID{e.Kind, e.Life, e.Seq} }
 
+func (e *Extent) byteRange() byteRange { return byteRange{e.object(), e.Pos, e.Len} }
+
 func (e *Extent) reference() reference { return reference{e.object(), int64(e.Len)} }
 
 const (
@@ -114,6 +116,8 @@ type Part struct {
 }
 
 func (p *Part) object() objectID { return objectID{KindSegment, p.Life, p.Seq} }
+
+func (p *Part) indexRange() byteRange { return byteRange{p.object(), p.Pos, p.Len} }
 
 func (p *Part) reference() reference { return reference{p.object(), p.Bytes} }
 

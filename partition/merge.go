@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/protocol"
 )
 
 const (
@@ -104,6 +105,9 @@ func (s *Set) planWaste(parts []Part) (from, to int) {
 type merging struct {
 	log   *Log
 	parts []Part
+	// extents are those of the parts, or err says why they are not known.
+	extents []Extent
+	err     error
 }
 
 // Merge rewrites runs of small parts, and parts of objects that are hardly needed otherwise, into larger ones. Metadata learns of it
@@ -116,11 +120,13 @@ func (s *Set) Merge(ctx context.Context) error {
 	stop := false // after an error, what is left has time until the next call
 	for more := true; more && !stop && ctx.Err() == nil; {
 		more = false
-		for some := range slices.Chunk(s.all(), mergeTogether) {
+		logs := s.all()
+		slices.SortFunc(logs, func(a, b *Log) int { return compareIDs(a.id, b.id) }) // as they lie in segments that they share
+		for some := range slices.Chunk(logs, mergeTogether) {
 			var runs []merging
 			for _, l := range some {
 				if parts := l.startMerge(); len(parts) > 0 {
-					runs = append(runs, merging{l, parts})
+					runs = append(runs, merging{log: l, parts: parts})
 				}
 			}
 			err := s.merge(ctx, runs)
@@ -196,9 +202,11 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 		return nil
 	}
 	var failed []error
+	near := s.findExtents(ctx, runs)
+	defer near.close()
 	w := s.newBackgroundWriter(ctx)
 	for _, m := range runs {
-		if err := s.copyParts(ctx, w, m); err != nil {
+		if err := s.copyParts(ctx, w, m, near); err != nil {
 			m.log.giveUpMerging(m.parts, err)
 			failed = append(failed, fmt.Errorf("merge %v: %w", m.log.id, err))
 		}
@@ -216,10 +224,46 @@ func (s *Set) merge(ctx context.Context, runs []merging) error {
 	return errors.Join(failed...)
 }
 
-func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging) error {
-	extents, err := s.partExtents(ctx, m.log, m.parts)
-	if err != nil {
-		return err
+// findExtents looks up the runs' extents, and plans to read the small ones together. Indexes lie close together too.
+func (s *Set) findExtents(ctx context.Context, runs []merging) *jointReads {
+	var ranges []byteRange
+	for _, m := range runs {
+		for i := range m.parts {
+			ranges = append(ranges, m.parts[i].indexRange())
+		}
+	}
+	indexes := s.newJointReads(ranges)
+	defer indexes.close()
+	ranges = ranges[:0]
+	for i := range runs {
+		m := &runs[i]
+		for j := 0; j < len(m.parts) && m.err == nil; j++ {
+			p := &m.parts[j]
+			var extents []Extent
+			if extents, m.err = s.indexNear(ctx, indexes, m.log.id, p); len(extents) == 1 {
+				ranges = append(ranges, extents[0].byteRange())
+			}
+			m.extents = append(m.extents, extents...)
+		}
+	}
+	return s.newJointReads(ranges)
+}
+
+// indexNear is index, of what work in the background reads once.
+func (s *Set) indexNear(ctx context.Context, near *jointReads, id protocol.PartitionID, p *Part) ([]Extent, error) {
+	if data, block := near.read(ctx, p.indexRange()); block != nil {
+		extents, err := p.extents(id, data)
+		block.Release()
+		if err == nil {
+			return extents, nil
+		}
+	}
+	return s.index(ctx, id, p) // and once more, in case it was the way here
+}
+
+func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging, near *jointReads) error {
+	if m.err != nil {
+		return m.err
 	}
 	sparse := false
 	for i := range m.parts {
@@ -227,7 +271,9 @@ func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging) error 
 	}
 	w.begin(m.log.id, m.parts[0].Base, sparse)
 	defer w.end()
-	return w.copyFrom(s.newSource(ctx, extents))
+	src := s.newSource(ctx, m.extents)
+	src.near = near
+	return w.copyFrom(src)
 }
 
 // swap lets the log refer to other parts in place of some it has, and marks it so that its next manifest says so. Parts of the old ones

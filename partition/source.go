@@ -37,6 +37,8 @@ type source struct {
 	extents []Extent
 	// window has some of them already; optional.
 	window *slotWindow
+	// near brings small ones with their neighbours; optional.
+	near *jointReads
 	// queue are loads under way, of the extents before next, and ready what one of them has brought.
 	queue []chan []loaded
 	ready []loaded
@@ -95,7 +97,15 @@ func (r *source) start() {
 	together := r.extents[r.next : r.next+n]
 	r.next += n
 	r.bytes += int64(size)
-	go func() { c <- r.set.loadExtents(r.ctx, together, size) }()
+	go func() {
+		if n == 1 {
+			if x, ok := r.near.extent(r.ctx, e); ok {
+				c <- []loaded{x}
+				return
+			}
+		}
+		c <- r.set.loadExtents(r.ctx, together, size)
+	}()
 }
 
 // close gives back what was loaded and not asked for.
