@@ -12,8 +12,10 @@ import (
 )
 
 const (
-	// jointBytes is about the memory of all joint reads that are held at once; each is smaller the more objects there are, down to jointMin.
-	jointBytes = aheadBytes
+	// jointBytes is about the memory of all joint reads that are held at once, and jointMost its bound: each is smaller the more objects
+	// there are, down to jointMin.
+	jointBytes = 16 << 20
+	jointMost  = 24 << 20
 	jointMin   = 64 << 10
 	// jointGap is how much that nobody wants a joint read may take along in one place: it costs less than a request.
 	jointGap = 16 << 10
@@ -116,7 +118,7 @@ func (j *jointReads) find(r byteRange) *jointRead {
 func (j *jointReads) load(ctx context.Context, id objectID, s *jointRead) {
 	size := int64(s.to - s.from)
 	j.mu.Lock()
-	room := j.bytes+size <= 2*jointBytes
+	room := j.bytes+size <= jointMost
 	if room {
 		j.bytes += size
 	}

@@ -53,7 +53,7 @@ func TestJointReads(t *testing.T) {
 				t.Fatalf("%+v comes out wrong", r)
 			}
 			block.Release()
-			if j.bytes > 2*jointBytes {
+			if j.bytes > jointMost {
 				t.Fatalf("%d bytes are held", j.bytes)
 			}
 		}
