@@ -13,6 +13,11 @@ import (
 const (
 	// mergeFan is how many small parts a log may have in a row before they are merged.
 	mergeFan = 8
+	// mergeMost is how many parts of mergeLarge bytes in all are merged at once if that serves as well. The partitions that share segments
+	// read each of them in few large pieces while there are few, and the bytes of small parts are rather written once more.
+	mergeMost, mergeLarge = 16, 1 << 20
+	// mergeAlways is how many there may be whatever their sizes are.
+	mergeAlways = 32
 	// mergeMin and mergeMax bound how large a part must be to stay as it is: see mergeAim.
 	mergeMin, mergeMax = 4 << 20, 8 << 20
 	// mergeParts is how many parts a log may have before larger ones are worth writing its data once more.
@@ -34,8 +39,8 @@ func mergeAim(parts []Part) int64 {
 // planMerge returns a run of parts that should become one: [from, to), empty when there is none. Where mergeFan or more parts smaller
 // than mergeAim lie side by side, and none is as large as the others together, they become one, or as many of them as reach the aim.
 // So a merge doubles the part that a record is in or is the record's last, and a record moves a bounded number of times. Otherwise the
-// parts on either side of the large one are looked at. When nothing merges any more, a log has at most about 32 parts for each 4 MiB, and
-// in practice far fewer.
+// parts on either side of the large one are looked at. Sizes can be such that nothing merges for long, for which mergeAlways is: so a log
+// has at most 32 parts for each 4 MiB, and in practice far fewer.
 func planMerge(parts []Part) (from, to int) {
 	aim := mergeAim(parts)
 	for i := 0; i < len(parts); i++ {
@@ -66,8 +71,14 @@ func planRun(parts []Part, from, to int, aim int64) (int, int) {
 			largest = i
 		}
 	}
-	if sum >= 2*parts[largest].Bytes {
-		return from, fill(parts, from, to, aim)
+	if sum >= 2*parts[largest].Bytes || to-from >= mergeAlways {
+		to = fill(parts, from, to, aim)
+		for i := from; sum >= mergeLarge && to-from > mergeMost && i < to; i += mergeMost {
+			if a, b := planRun(parts, i, min(i+mergeMost, to), aim); a < b {
+				return a, b
+			}
+		}
+		return from, to
 	}
 	if a, b := planRun(parts, from, largest, aim); a < b {
 		return a, b
