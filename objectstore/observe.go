@@ -124,6 +124,9 @@ func (o *observed) ReadAt(ctx context.Context, key string, p []byte, off int64) 
 	return err
 }
 
+// Near implements NearStore.
+func (o *observed) Near() bool { return Near(o.Store) }
+
 // ReadSummed implements SummedStore.
 func (o *observed) ReadSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
 	end := o.readAt.begin()

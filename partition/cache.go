@@ -67,6 +67,8 @@ type loader func(ctx context.Context, b *block) error
 type blockCache struct {
 	metrics *metrics
 	pool    *memory.Pool
+	// near: who asks for a block loads it, and nothing is loaded before it is asked for.
+	near    bool
 	budget  int64
 	timeout time.Duration
 	// slots bounds concurrent loads.
@@ -85,6 +87,7 @@ type blockCache struct {
 
 func (c *blockCache) init(o Options, pool *memory.Pool, m *metrics) {
 	c.metrics, c.pool, c.budget, c.timeout = m, pool, o.CacheBytes, o.LoadTimeout
+	c.near = objectstore.Near(o.Store)
 	c.slots = make(chan struct{}, o.Loads)
 	c.blocks = map[blockKey]*block{}
 	c.ahead.Store(aheadBlocks)
@@ -96,8 +99,7 @@ var errCacheClosed = errors.New("closing")
 // the load goes on when ctx ends, because others may wait for it.
 func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *block {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	b := c.findLocked(ctx, key, load)
+	b, missing := c.findLocked(key)
 	b.refs.Add(1)
 	if b.ahead {
 		b.ahead = false
@@ -106,38 +108,51 @@ func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *bl
 			c.ahead.Store(min(c.ahead.Load()+1, aheadBlocks))
 		}
 	}
+	c.mu.Unlock()
+	switch ctx = context.WithoutCancel(ctx); {
+	case missing && c.near:
+		c.load(ctx, key, b, load)
+	case missing:
+		go c.load(ctx, key, b, load)
+	}
 	return b
 }
 
 // prefetch begins to load what will be asked for; early: perhaps, later.
 func (c *blockCache) prefetch(ctx context.Context, key blockKey, load loader, early bool) {
+	if c.near {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch b := c.blocks[key]; {
 	case b == nil && !c.closed:
 		c.metrics.cacheMisses.Inc()
-		c.startLocked(ctx, key, load).ahead = early
+		b = c.addLocked(key)
+		b.ahead = early
+		go c.load(context.WithoutCancel(ctx), key, b, load)
 	case b != nil && b.element != nil:
 		c.lru.MoveToFront(b.element)
 	}
 }
 
-func (c *blockCache) findLocked(ctx context.Context, key blockKey, load loader) *block {
+// findLocked returns the block for key; missing: it is to be loaded.
+func (c *blockCache) findLocked(key blockKey) (b *block, missing bool) {
 	if b, ok := c.blocks[key]; ok {
 		c.metrics.cacheHits.Inc()
 		if b.element != nil {
 			c.lru.MoveToFront(b.element)
 		}
-		return b
+		return b, false
 	}
 	c.metrics.cacheMisses.Inc()
 	if c.closed {
 		b := newBlock()
 		b.err = errCacheClosed
 		close(b.ready)
-		return b
+		return b, false
 	}
-	return c.startLocked(ctx, key, load)
+	return c.addLocked(key), true
 }
 
 func newBlock() *block {
@@ -146,16 +161,15 @@ func newBlock() *block {
 	return b
 }
 
-// startLocked begins to load a block that is not there.
-func (c *blockCache) startLocked(ctx context.Context, key blockKey, load loader) *block {
+// addLocked adds a block that is not there, which the caller lets load.
+func (c *blockCache) addLocked(key blockKey) *block {
 	b := newBlock()
 	c.blocks[key] = b
 	c.loads.Add(1)
-	go c.load(context.WithoutCancel(ctx), key, b, load)
 	return b
 }
 
-// load runs in a goroutine of its own, which close waits for.
+// load loads a block. close waits for it.
 func (c *blockCache) load(ctx context.Context, key blockKey, b *block, load loader) {
 	defer c.loads.Done()
 	c.slots <- struct{}{}

@@ -54,6 +54,10 @@ func (r *ReadResult) Release() {
 	r.Batches, r.held = nil, nil
 }
 
+// nearMax bounds a read of old data from a store that is near: what is loaded for it is sent while it lies in the core's cache still. Two
+// blocks are enough for the other costs of a request not to count.
+const nearMax = 2*pieceMax + pieceMax/8
+
 // planMax bounds the extents of one read: enough to fill a response from tiny chunks, few enough to load them all at once.
 const planMax = 256
 
@@ -80,6 +84,9 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 		return res, err
 	}
 	if len(old.parts) > 0 {
+		if l.set.cache.near {
+			in.MaxBytes = min(in.MaxBytes, nearMax)
+		}
 		if plan, err = l.planFromParts(ctx, in, &old); err != nil {
 			return res, err
 		}
@@ -89,7 +96,7 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 		res.Release()
 		return res, err
 	}
-	if old.scanned && res.Bytes > 0 {
+	if old.scanned && res.Bytes > 0 && !l.set.cache.near {
 		l.readAhead(ctx, in.Offset, res.next, old)
 	}
 	return res, nil

@@ -187,6 +187,9 @@ func (s *Store) ReadAt(ctx context.Context, key string, p []byte, off int64) err
 // summedAt is how much is read and summed at a time: half of what a core caches for itself.
 const summedAt = 128 << 10
 
+// Near implements objectstore.NearStore.
+func (s *Store) Near() bool { return true }
+
 // ReadSummed implements objectstore.SummedStore.
 func (s *Store) ReadSummed(ctx context.Context, key string, p []byte, off int64) (sum uint32, err error) {
 	err = s.read(ctx, key, p, off, func(f *os.File) error {

@@ -80,6 +80,9 @@ func (c closing) PutBody(ctx context.Context, key string, body objectstore.Body)
 	return objectstore.PutBody(ctx, c.Store, key, body)
 }
 
+// Near implements objectstore.NearStore.
+func (c closing) Near() bool { return objectstore.Near(c.Store) }
+
 // ReadSummed implements objectstore.SummedStore.
 func (c closing) ReadSummed(ctx context.Context, key string, p []byte, off int64) (uint32, error) {
 	return objectstore.ReadSummed(ctx, c.Store, key, p, off)

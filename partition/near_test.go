@@ -1,0 +1,47 @@
+package partition
+
+import (
+	"context"
+	"testing"
+
+	"github.com/tidemill/tidemill/objectstore"
+)
+
+// near is a store that says so.
+type near struct{ objectstore.Store }
+
+func (near) Near() bool { return true }
+
+// TestReadNear: who goes through old data in a store that is near gets all of it, in answers that a core's cache holds, and larger batches
+// whole; no block is loaded twice, and none before it is asked for.
+func TestReadNear(t *testing.T) {
+	const batches, large = 24, 11
+	hs := &hookStore{}
+	n := cold(t, func(n *node, l *Log) {
+		for i := range batches {
+			size := 700 << 10
+			if i == large {
+				size = 3 << 20
+			}
+			l.try(sized(size, byte(i)))
+		}
+		n.commit()
+		n.checkpointed(t)
+	}, func(o *Options) { hs.Store = o.Store; o.Store, o.CacheBytes = near{hs}, 64<<20 })
+	before, next := hs.reads.Load(), int64(0)
+	for next < batches {
+		r, err := n.log(0).Read(context.Background(), ReadInput{Offset: next, MaxBytes: 16 << 20, AtLeastOne: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.next <= next || r.Bytes > nearMax && next != large {
+			t.Errorf("a read at %d gives %d bytes up to %d", next, r.Bytes, r.next)
+		}
+		next = r.next
+		r.Release()
+	}
+	// The index, a block for each small batch, and the large one in four pieces.
+	if reads := hs.reads.Load() - before; reads != 1+batches-1+4 {
+		t.Errorf("%d reads", reads)
+	}
+}
