@@ -67,7 +67,7 @@ type loader func(ctx context.Context, b *block) error
 type blockCache struct {
 	metrics *metrics
 	pool    *memory.Pool
-	// near: who asks for a block loads it, and nothing is loaded before it is asked for.
+	// near: who asks for a block loads it, see objectstore.NearStore, and nothing is loaded before it is asked for.
 	near    bool
 	budget  int64
 	timeout time.Duration
@@ -109,13 +109,26 @@ func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *bl
 		}
 	}
 	c.mu.Unlock()
-	switch ctx = context.WithoutCancel(ctx); {
-	case missing && c.near:
-		c.load(ctx, key, b, load)
-	case missing:
-		go c.load(ctx, key, b, load)
+	if missing {
+		c.start(context.WithoutCancel(ctx), key, b, load)
 	}
 	return b
+}
+
+// start loads a block: at once if the store is near and does not keep others waiting, else in the background.
+func (c *blockCache) start(ctx context.Context, key blockKey, b *block, load loader) {
+	if c.near {
+		select {
+		case c.slots <- struct{}{}:
+			c.load(ctx, key, b, load)
+			return
+		default:
+		}
+	}
+	go func() {
+		c.slots <- struct{}{}
+		c.load(ctx, key, b, load)
+	}()
 }
 
 // prefetch begins to load what will be asked for; early: perhaps, later.
@@ -130,7 +143,7 @@ func (c *blockCache) prefetch(ctx context.Context, key blockKey, load loader, ea
 		c.metrics.cacheMisses.Inc()
 		b = c.addLocked(key)
 		b.ahead = early
-		go c.load(context.WithoutCancel(ctx), key, b, load)
+		c.start(context.WithoutCancel(ctx), key, b, load)
 	case b != nil && b.element != nil:
 		c.lru.MoveToFront(b.element)
 	}
@@ -169,13 +182,20 @@ func (c *blockCache) addLocked(key blockKey) *block {
 	return b
 }
 
-// load loads a block. close waits for it.
+// load loads a block and gives its place among the loads back. close waits for it.
 func (c *blockCache) load(ctx context.Context, key blockKey, b *block, load loader) {
 	defer c.loads.Done()
-	c.slots <- struct{}{}
+	b.err = errLoadPanicked // unless it returns: who asked may survive it, and the others must not wait for ever
+	defer c.loaded(key, b)
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	b.err = load(ctx, b)
-	cancel()
+}
+
+var errLoadPanicked = errors.New("panic in a read")
+
+// loaded lets those who wait for a block have it, and keeps it if it is good.
+func (c *blockCache) loaded(key blockKey, b *block) {
 	<-c.slots
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,13 +12,14 @@ import (
 )
 
 const (
-	// jointBytes is about the memory of all joint reads that are held at once, and jointMost its bound: each is smaller the more objects
-	// there are, down to jointMin.
+	// jointBytes is about the memory of all joint reads that are held at once, and jointMost its bound, what their users hold on to not
+	// counted. Each is smaller the more objects there are, down to jointMin.
 	jointBytes = 16 << 20
 	jointMost  = 24 << 20
 	jointMin   = 64 << 10
-	// jointGap is how much that nobody wants a joint read may take along in one place: it costs less than a request.
-	jointGap = 16 << 10
+	// jointGap is how much that nobody wants may be taken along before a range, which costs less than a request; more than gapFree only if
+	// the range is as large, because users may hold on to all of it.
+	jointGap, gapFree = 16 << 10, 4 << 10
 	// rangeMax is how large a range may be to be read with its neighbours: larger ones are worth a request of their own.
 	rangeMax = 256 << 10
 )
@@ -36,16 +37,18 @@ type jointReads struct {
 	set *Set
 	of  map[objectID][]*jointRead // in order
 
-	mu    sync.Mutex
-	bytes int64 // of those that are loaded
+	mu sync.Mutex
+	// held are those that were loaded, in that order, some of them done with; bytes is the size of the others.
+	held  []*jointRead
+	bytes int64
 }
 
 // A jointRead is [from, to) of an object.
 type jointRead struct {
 	from, to uint32
 	load     sync.Once
-	// wanted is how many ranges have not been read yet, and block holds the bytes until then; nil if they could not be read or there was
-	// no room. The mutex of jointReads guards both.
+	// wanted is how many ranges have not been read yet, and block holds the bytes until then; nil if they could not be read or had to make
+	// room. The mutex of jointReads guards both.
 	wanted int
 	block  *memory.Block
 }
@@ -56,9 +59,9 @@ func (s *Set) newJointReads(ranges []byteRange) *jointReads {
 	slices.SortFunc(ranges, func(a, b byteRange) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.life, b.life), cmp.Compare(a.seq, b.seq), cmp.Compare(a.pos, b.pos))
 	})
-	objects := 0
-	for i := range ranges {
-		if i == 0 || ranges[i].objectID != ranges[i-1].objectID {
+	objects := 0 // with several ranges
+	for i := 1; i < len(ranges); i++ {
+		if ranges[i].objectID == ranges[i-1].objectID && (i == 1 || ranges[i].objectID != ranges[i-2].objectID) {
 			objects++
 		}
 	}
@@ -67,7 +70,8 @@ func (s *Set) newJointReads(ranges []byteRange) *jointReads {
 	for _, r := range ranges {
 		all := j.of[r.objectID]
 		if n := len(all); n > 0 {
-			if last := all[n-1]; r.pos <= last.to+jointGap && r.pos+r.len-last.from <= most {
+			last := all[n-1]
+			if r.pos <= last.to+min(max(r.len, gapFree), jointGap) && r.pos+r.len-last.from <= most {
 				last.to = max(last.to, r.pos+r.len)
 				last.wanted++
 				continue
@@ -116,27 +120,27 @@ func (j *jointReads) find(r byteRange) *jointRead {
 }
 
 func (j *jointReads) load(ctx context.Context, id objectID, s *jointRead) {
-	size := int64(s.to - s.from)
-	j.mu.Lock()
-	room := j.bytes+size <= jointMost
-	if room {
-		j.bytes += size
-	}
-	j.mu.Unlock()
-	if !room {
+	block := j.set.pool.Get(int(s.to - s.from))
+	if _, err := j.set.readTogether(ctx, j.set.keyOf(id), block.Bytes(), int64(s.from), false); err != nil {
+		block.Release()
 		return
 	}
-	block := j.set.pool.Get(int(size))
-	_, err := j.set.readTogether(ctx, j.set.keyOf(id), block.Bytes(), int64(s.from), false)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	s.block = block
-	if err != nil {
-		j.dropLocked(s)
+	j.held = append(j.held, s)
+	j.bytes += int64(s.to - s.from)
+	for j.bytes > jointMost { // some ranges are never asked for, because a partition's merge failed
+		j.dropLocked(j.held[0])
+		j.held = j.held[1:]
 	}
 }
 
+// dropLocked lets go of a joint read, if that was not done yet.
 func (j *jointReads) dropLocked(s *jointRead) {
+	if s.block == nil {
+		return
+	}
 	s.block.Release()
 	s.block = nil
 	j.bytes -= int64(s.to - s.from)
@@ -146,12 +150,8 @@ func (j *jointReads) dropLocked(s *jointRead) {
 func (j *jointReads) close() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for _, all := range j.of {
-		for _, s := range all {
-			if s.block != nil {
-				j.dropLocked(s)
-			}
-		}
+	for _, s := range j.held {
+		j.dropLocked(s)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 const (
 	// mergeFan is how many small parts a log may have in a row before they are merged.
 	mergeFan = 8
-	// mergeMost is how many parts of mergeLarge bytes in all are merged at once if that serves as well. The partitions that share segments
-	// read each of them in few large pieces while there are few, and the bytes of small parts are rather written once more.
+	// mergeMost is how many parts of a run of mergeLarge bytes are merged at once if that serves as well: out of few segments the partitions
+	// that share them are read in large pieces, for which small parts are rather written once more.
 	mergeMost, mergeLarge = 16, 1 << 20
 	// mergeAlways is how many there may be whatever their sizes are.
 	mergeAlways = 32
@@ -39,8 +39,8 @@ func mergeAim(parts []Part) int64 {
 // planMerge returns a run of parts that should become one: [from, to), empty when there is none. Where mergeFan or more parts smaller
 // than mergeAim lie side by side, and none is as large as the others together, they become one, or as many of them as reach the aim.
 // So a merge doubles the part that a record is in or is the record's last, and a record moves a bounded number of times. Otherwise the
-// parts on either side of the large one are looked at. Sizes can be such that nothing merges for long, for which mergeAlways is: so a log
-// has at most 32 parts for each 4 MiB, and in practice far fewer.
+// parts on either side of the large one are looked at. Sizes can be such that nothing merges for long: of mergeAlways parts the longer
+// side becomes one whatever it holds. So a log has at most 32 parts for each 4 MiB, and in practice far fewer.
 func planMerge(parts []Part) (from, to int) {
 	aim := mergeAim(parts)
 	for i := 0; i < len(parts); i++ {
@@ -71,7 +71,7 @@ func planRun(parts []Part, from, to int, aim int64) (int, int) {
 			largest = i
 		}
 	}
-	if sum >= 2*parts[largest].Bytes || to-from >= mergeAlways {
+	if sum >= 2*parts[largest].Bytes {
 		to = fill(parts, from, to, aim)
 		for i := from; sum >= mergeLarge && to-from > mergeMost && i < to; i += mergeMost {
 			if a, b := planRun(parts, i, min(i+mergeMost, to), aim); a < b {
@@ -83,7 +83,13 @@ func planRun(parts []Part, from, to int, aim int64) (int, int) {
 	if a, b := planRun(parts, from, largest, aim); a < b {
 		return a, b
 	}
-	return planRun(parts, largest+1, to, aim)
+	if a, b := planRun(parts, largest+1, to, aim); a < b || to-from < mergeAlways {
+		return a, b
+	}
+	if largest-from > to-largest-1 {
+		return from, fill(parts, from, largest, aim)
+	}
+	return largest + 1, fill(parts, largest+1, to, aim)
 }
 
 // fill returns where a merge that begins at from is large enough.
@@ -247,14 +253,17 @@ func (s *Set) findExtents(ctx context.Context, runs []merging) *jointReads {
 	defer indexes.close()
 	ranges = ranges[:0]
 	for i := range runs {
-		m := &runs[i]
+		m, planned := &runs[i], len(ranges)
 		for j := 0; j < len(m.parts) && m.err == nil; j++ {
-			p := &m.parts[j]
 			var extents []Extent
-			if extents, m.err = s.indexNear(ctx, indexes, m.log.id, p); len(extents) == 1 {
+			extents, m.err = s.indexNear(ctx, indexes, m.log.id, &m.parts[j])
+			if len(extents) == 1 {
 				ranges = append(ranges, extents[0].byteRange())
 			}
 			m.extents = append(m.extents, extents...)
+		}
+		if m.err != nil {
+			ranges = ranges[:planned]
 		}
 	}
 	return s.newJointReads(ranges)

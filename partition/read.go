@@ -54,9 +54,9 @@ func (r *ReadResult) Release() {
 	r.Batches, r.held = nil, nil
 }
 
-// nearMax bounds a read of old data from a store that is near: what is loaded for it is sent while it lies in the core's cache still. Two
-// blocks are enough for the other costs of a request not to count.
-const nearMax = 2*pieceMax + pieceMax/8
+// nearMax is how much of segments in a store that is near is read at once, whole blocks: about two. What is loaded is then sent while it
+// lies in the core's cache still, and the other costs of a request hardly count.
+const nearMax = 2*pieceMax - pieceMax/4
 
 // planMax bounds the extents of one read: enough to fill a response from tiny chunks, few enough to load them all at once.
 const planMax = 256
@@ -84,9 +84,6 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 		return res, err
 	}
 	if len(old.parts) > 0 {
-		if l.set.cache.near {
-			in.MaxBytes = min(in.MaxBytes, nearMax)
-		}
 		if plan, err = l.planFromParts(ctx, in, &old); err != nil {
 			return res, err
 		}
@@ -147,6 +144,9 @@ func (l *Log) inTailLocked(offset int64) bool {
 // index that the first batch depends on fails the read.
 func (l *Log) planFromParts(ctx context.Context, in ReadInput, old *oldData) (plan []Extent, err error) {
 	left := in.MaxBytes
+	if l.set.cache.near {
+		left = min(left, nearMax)
+	}
 	for len(old.parts) > 0 && (left > 0 || len(plan) == 0) && len(plan) < planMax {
 		p := &old.parts[0]
 		if len(old.parts) > 1 && p.Bytes < int64(left) {

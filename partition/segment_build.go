@@ -147,6 +147,29 @@ func adjoins(a, b []byte) bool {
 	return cap(a) > len(a) && &a[:len(a)+1][len(a)] == &b[0]
 }
 
+// copyExtent appends an extent as it is, and takes it over. A damaged one is moved with what is known of it, so that its offsets stay
+// damaged and no others get lost.
+func (g *segmentBuilder) copyExtent(x *loaded) error {
+	if x.Len >= stayMin {
+		g.hold(x.held)
+	} else {
+		defer x.release() // it is copied, and may keep much more in memory than itself
+	}
+	if x.damaged {
+		g.addDamaged(x)
+		return nil
+	}
+	for _, p := range x.pieces {
+		if err := g.add(p, true); err != nil {
+			return err
+		}
+	}
+	if g.next != x.Last+1 {
+		return corruptf("%v %d ends at offset %d, want %d", x.Kind, x.Seq, g.next-1, x.Last)
+	}
+	return nil
+}
+
 // addDamaged appends an extent whose bytes are not what they were, with what is known of it, as a block of its own.
 func (g *segmentBuilder) addDamaged(x *loaded) {
 	if g.block.Len > 0 {

@@ -164,8 +164,7 @@ func (s *Set) putOnce(ctx context.Context, key string, body objectstore.Body) er
 	return err
 }
 
-// copyFrom adds the extents of src to the open part of w as they are. A damaged one is moved with what is known of it, so that its
-// offsets stay damaged and no others get lost.
+// copyFrom adds the extents of src to the open part of w as they are.
 func (w *segmentWriter) copyFrom(src *source) error {
 	defer src.close()
 	for x, ok := src.read(); ok; x, ok = src.read() {
@@ -174,18 +173,8 @@ func (w *segmentWriter) copyFrom(src *source) error {
 			return x.err
 		}
 		w.room(int(x.Len))
-		w.open.hold(x.held)
-		if x.damaged {
-			w.open.addDamaged(&x)
-			continue
-		}
-		for _, p := range x.pieces {
-			if err := w.open.add(p, true); err != nil {
-				return err
-			}
-		}
-		if w.open.next != x.Last+1 {
-			return corruptf("%v %d ends at offset %d, want %d", x.Kind, x.Seq, w.open.next-1, x.Last)
+		if err := w.open.copyExtent(&x); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// Ports for servers lie below those that systems give to who asks for any: 32768 and up on Linux, 49152 and up elsewhere. A port of
-// that kind may be given to a client's connection between the moment it was found free and the moment its server listens on it, or
+// Ports for servers lie below those that Linux and macOS give to who asks for any, unless they are told otherwise: 32768 and up. A port
+// of that kind may be given to a client's connection between the moment it was found free and the moment its server listens on it, or
 // while a server that is to come back on it is away.
 const (
 	firstPort = 10000
 	ports     = 32768 - firstPort
 )
 
-// nextPort counts from a place of this process's own, so that two that look for ports at the same time do not find the same.
+// nextPort counts from any place, so that two processes that look for ports at the same time hardly ever find the same.
 var nextPort atomic.Uint32
 
 func init() { nextPort.Store(rand.Uint32N(ports)) }

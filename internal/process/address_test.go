@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestFreeAddress: addresses differ, nobody listens on them, and no client's connection is given one.
+// TestFreeAddress: addresses differ, nobody listens on them, and they are below those for connections.
 func TestFreeAddress(t *testing.T) {
 	seen := map[string]bool{}
 	for range 100 {

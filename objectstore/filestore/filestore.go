@@ -184,11 +184,11 @@ func (s *Store) ReadAt(ctx context.Context, key string, p []byte, off int64) err
 	})
 }
 
-// summedAt is how much is read and summed at a time: half of what a core caches for itself.
-const summedAt = 128 << 10
-
 // Near implements objectstore.NearStore.
 func (s *Store) Near() bool { return true }
+
+// summedAt is how much is read and summed at a time: half of what a core caches for itself.
+const summedAt = 128 << 10
 
 // ReadSummed implements objectstore.SummedStore.
 func (s *Store) ReadSummed(ctx context.Context, key string, p []byte, off int64) (sum uint32, err error) {
