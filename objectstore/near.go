@@ -1,7 +1,7 @@
 package objectstore
 
-// A NearStore is a Store whose reads cost the processor's time and hardly any waiting, such as a folder, which the system caches and reads
-// ahead of. To read ahead of its user once more, and by other threads than his, moves bytes from one core's cache to another's for nothing.
+// A NearStore is a Store whose reads cost the processor's time more than waiting, such as a folder, which the system caches and reads ahead
+// of. To cache it once more, or read ahead of its user in other threads, costs more than it wins: what one core loads another one sends.
 type NearStore interface {
 	Store
 	// Near reports whether the store is one: a wrapper answers for what it wraps.

@@ -16,6 +16,9 @@ import (
 const (
 	// pieceMax bounds one read from the store: large enough that the request costs less than the bytes, small enough for a fair budget.
 	pieceMax = 1 << 20
+	// nearCache bounds the blocks of a store that is near, and that the system caches already: it is for those who ask for less than a
+	// block. Their memory is used again and again, so a core's cache has it.
+	nearCache = 12 << 20
 	// aheadBlocks bounds how many blocks are read ahead of one reader.
 	aheadBlocks = 8
 	// aheadEarned is how many blocks that were read ahead must be used before one more is.
@@ -87,7 +90,9 @@ type blockCache struct {
 
 func (c *blockCache) init(o Options, pool *memory.Pool, m *metrics) {
 	c.metrics, c.pool, c.budget, c.timeout = m, pool, o.CacheBytes, o.LoadTimeout
-	c.near = objectstore.Near(o.Store)
+	if c.near = objectstore.Near(o.Store); c.near {
+		c.budget = min(c.budget, nearCache)
+	}
 	c.slots = make(chan struct{}, o.Loads)
 	c.blocks = map[blockKey]*block{}
 	c.ahead.Store(aheadBlocks)

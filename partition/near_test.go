@@ -12,7 +12,7 @@ type near struct{ objectstore.Store }
 
 func (near) Near() bool { return true }
 
-// TestReadNear: who goes through old data in a store that is near gets all of it, in answers that a core's cache holds, and larger batches
+// TestReadNear: who goes through old data in a store that is near gets all of it, in answers of a few blocks, and larger batches
 // whole if their limits allow it; no block is loaded twice, and none before it is asked for.
 func TestReadNear(t *testing.T) {
 	const batches, large = 24, 11

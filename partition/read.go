@@ -54,9 +54,9 @@ func (r *ReadResult) Release() {
 	r.Batches, r.held = nil, nil
 }
 
-// nearMax is how much of segments in a store that is near is read at once, whole blocks: about two. What is loaded is then sent while it
-// lies in the core's cache still, and the other costs of a request hardly count.
-const nearMax = 2*pieceMax - pieceMax/4
+// nearMax is how much of segments in a store that is near is read at once, whole blocks: about four. What is loaded is then sent soon, and
+// the other costs of a request hardly count.
+const nearMax = 4*pieceMax - pieceMax/4
 
 // planMax bounds the extents of one read: enough to fill a response from tiny chunks, few enough to load them all at once.
 const planMax = 256
