@@ -13,8 +13,8 @@ import (
 const (
 	// mergeFan is how many small parts a log may have in a row before they are merged.
 	mergeFan = 8
-	// mergeMost is how many parts of a run of mergeLarge bytes are merged at once if that serves as well: out of few segments the partitions
-	// that share them are read in large pieces, for which small parts are rather written once more.
+	// mergeMost is how many of the parts that are read together with their neighbours become one, in a run of mergeLarge bytes: out of few
+	// segments the partitions that share them are read in large pieces, for which such parts are rather written once more.
 	mergeMost, mergeLarge = 16, 1 << 20
 	// mergeAlways is how many there may be whatever their sizes are.
 	mergeAlways = 32
@@ -72,13 +72,12 @@ func planRun(parts []Part, from, to int, aim int64) (int, int) {
 		}
 	}
 	if sum >= 2*parts[largest].Bytes {
-		to = fill(parts, from, to, aim)
-		for i := from; sum >= mergeLarge && to-from > mergeMost && i < to; i += mergeMost {
-			if a, b := planRun(parts, i, min(i+mergeMost, to), aim); a < b {
+		if sum >= mergeLarge && to-from > mergeMost {
+			if a, b := planTiny(parts, from, to, aim); a < b {
 				return a, b
 			}
 		}
-		return from, to
+		return from, fill(parts, from, to, aim)
 	}
 	if a, b := planRun(parts, from, largest, aim); a < b {
 		return a, b
@@ -90,6 +89,22 @@ func planRun(parts []Part, from, to int, aim int64) (int, int) {
 		return from, fill(parts, from, largest, aim)
 	}
 	return largest + 1, fill(parts, largest+1, to, aim)
+}
+
+// planTiny plans within those of the small parts [from, to) that are read together with their neighbours.
+func planTiny(parts []Part, from, to int, aim int64) (int, int) {
+	tiny := func(i int) bool { return i < to && parts[i].Bytes <= rangeMax }
+	for i := from; i < to; i++ {
+		j := i
+		for j-i < mergeMost && tiny(j) {
+			j++
+		}
+		if a, b := planRun(parts, i, j, aim); a < b {
+			return a, b
+		}
+		i = max(i, j-1)
+	}
+	return 0, 0
 }
 
 // fill returns where a merge that begins at from is large enough.
