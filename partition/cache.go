@@ -16,9 +16,9 @@ import (
 const (
 	// pieceMax bounds one read from the store: large enough that the request costs less than the bytes, small enough for a fair budget.
 	pieceMax = 1 << 20
-	// nearCache bounds the blocks of a store that is near, and that the system caches already: it is for those who ask for less than a
-	// block. Their memory is used again and again, so a core's cache has it.
-	nearCache = 12 << 20
+	// nearShare divides the memory for blocks of a store that is near, which the system caches already: they are kept for those who ask for
+	// less than a block. What is used again and again a core's cache has.
+	nearShare = 4
 	// aheadBlocks bounds how many blocks are read ahead of one reader.
 	aheadBlocks = 8
 	// aheadEarned is how many blocks that were read ahead must be used before one more is.
@@ -91,7 +91,7 @@ type blockCache struct {
 func (c *blockCache) init(o Options, pool *memory.Pool, m *metrics) {
 	c.metrics, c.pool, c.budget, c.timeout = m, pool, o.CacheBytes, o.LoadTimeout
 	if c.near = objectstore.Near(o.Store); c.near {
-		c.budget = min(c.budget, nearCache)
+		c.budget /= nearShare
 	}
 	c.slots = make(chan struct{}, o.Loads)
 	c.blocks = map[blockKey]*block{}
@@ -120,7 +120,7 @@ func (c *blockCache) acquire(ctx context.Context, key blockKey, load loader) *bl
 	return b
 }
 
-// start loads a block: at once if the store is near and does not keep others waiting, else in the background.
+// start loads a block: at once if the store is near and a place among the loads is free, else in the background.
 func (c *blockCache) start(ctx context.Context, key blockKey, b *block, load loader) {
 	if c.near {
 		select {

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// jointBytes is about the memory of all joint reads that are held at once, and jointMost its bound, what their users hold on to not
-	// counted. Each is smaller the more objects there are, down to jointMin.
+	// jointBytes is about the memory of all joint reads that wait for their users at once, and over jointMost the oldest go. Each is smaller
+	// the more objects there are, down to jointMin.
 	jointBytes = 16 << 20
 	jointMost  = 24 << 20
 	jointMin   = 64 << 10

@@ -37,7 +37,7 @@ func mergeAim(parts []Part) int64 {
 }
 
 // planMerge returns a run of parts that should become one: [from, to), empty when there is none. Where mergeFan or more parts smaller
-// than mergeAim lie side by side, and none is as large as the others together, they become one, or as many of them as reach the aim.
+// than mergeAim lie side by side, and none is larger than the others together, they become one, or as many of them as reach the aim.
 // So a merge doubles the part that a record is in or is the record's last, and a record moves a bounded number of times. Otherwise the
 // parts on either side of the large one are looked at. Sizes can be such that nothing merges for long: of mergeAlways parts the longer
 // side becomes one whatever it holds. So a log has at most 32 parts for each 4 MiB, and in practice far fewer.

@@ -45,3 +45,29 @@ func TestReadNear(t *testing.T) {
 		t.Errorf("%d reads", reads)
 	}
 }
+
+// TestReadNearByPartitionLimit: a limit that leaves no room for a second block does not load it, so consumers of many partitions need no
+// cache.
+func TestReadNearByPartitionLimit(t *testing.T) {
+	const batches, perBlock = 24, 3
+	hs := &hookStore{}
+	n := cold(t, func(n *node, l *Log) {
+		for i := range batches {
+			l.try(sized(300<<10, byte(i)))
+		}
+		n.commit()
+		n.checkpointed(t)
+	}, func(o *Options) { hs.Store = o.Store; o.Store, o.CacheBytes = near{hs}, 1 })
+	before, reads := hs.reads.Load(), int64(0)
+	for next := int64(0); next < batches; reads++ {
+		r, err := n.log(0).Read(context.Background(), ReadInput{Offset: next, MaxBytes: 1 << 20, AtLeastOne: true})
+		if err != nil || r.next != next+perBlock {
+			t.Fatalf("a read at %d ends at %d: %v", next, r.next, err)
+		}
+		next = r.next
+		r.Release()
+	}
+	if got := hs.reads.Load() - before; got != 2*reads { // the index and a block
+		t.Errorf("%d reads of the store for %d", got, reads)
+	}
+}

@@ -54,7 +54,7 @@ type Options struct {
 
 	// TailBytes bounds the committed slots kept in memory, default 256 MiB.
 	TailBytes int64
-	// CacheBytes bounds old data kept in memory, default 128 MiB.
+	// CacheBytes bounds old data kept in memory, default 128 MiB; of a store that is near it is a quarter.
 	CacheBytes int64
 	// Loads bounds concurrent reads of blocks from the store, default 32. Each holds up to 1 MiB beyond CacheBytes. Reads for
 	// rewriting are a few at a time, on their own account.

@@ -195,6 +195,9 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 		}
 	}
 	for i := range plan {
+		if l.endsNear(&plan[i], in.MaxBytes, res.Bytes) {
+			return nil
+		}
 		r, err := l.set.openChunk(ctx, &plan[i])
 		if err != nil {
 			return err
@@ -213,6 +216,12 @@ func (l *Log) gather(ctx context.Context, in ReadInput, plan []Extent, res *Read
 		}
 	}
 	return nil
+}
+
+// endsNear reports whether a read that has so many bytes of the most allowed ends before a block: one that does not fit whole, of a store
+// that is near, is left to the next read, which then begins with it, rather than loaded for the little of it that fits and once more.
+func (l *Log) endsNear(e *Extent, most, has int) bool {
+	return l.set.cache.near && e.Kind == KindSegment && int(e.Len) > most-has && has > 0 && has >= most/2
 }
 
 // collect adds the chunk's batches from in.Offset on to res until it is full. Neighbours in memory become one element.

@@ -22,8 +22,8 @@ const (
 // held is memory that is given back once.
 type held interface{ Release() }
 
-// A segmentBuilder lays batches out as one segment. Runs of batches that lie together in memory stay there; the builder holds what it
-// was given until it is released. It is owned by one goroutine.
+// A segmentBuilder lays batches out as one segment. Runs of batches that lie together in memory stay there, and the builder holds
+// that until it is released. It is owned by one goroutine.
 type segmentBuilder struct {
 	life   wal.Life
 	lifeID uint32
