@@ -161,7 +161,7 @@ func (c *compactedCluster) waitShrunk(topic string, partitions int32) {
 			}
 			left, written = left+int64(len(s.records)), written+s.end
 		}
-		if left >= written/2 {
+		if 2*left >= written {
 			return fmt.Errorf("%d of %d records are left", left, written)
 		}
 		c.t.Logf("%s: %d of %d records are left", topic, left, written)
