@@ -50,6 +50,28 @@ func TestPlanMergeBoundsParts(t *testing.T) {
 	})
 }
 
+// TestPlanMergeOfNestedSizes: each part is larger than all on either side of it, so none is ever as small as the others together.
+func TestPlanMergeOfNestedSizes(t *testing.T) {
+	parts := slices.Repeat([]Part{{Bytes: 1}}, mergeFan-1)
+	for range 6 {
+		var sum int64
+		for _, p := range parts {
+			sum += p.Bytes
+		}
+		parts = slices.Concat(parts, []Part{{Bytes: 2*sum + 1}}, parts)
+	}
+	for from, to := planMerge(parts); from < to; from, to = planMerge(parts) {
+		var sum int64
+		for _, p := range parts[from:to] {
+			sum += p.Bytes
+		}
+		parts = slices.Concat(parts[:from], []Part{{Bytes: sum}}, parts[to:])
+	}
+	if len(parts) >= mergeAlways {
+		t.Errorf("%d parts side by side are left", len(parts))
+	}
+}
+
 // small makes a log of one small part for each checkpoint.
 func small(t testing.TB, n *node, l *Log, checkpoints int) {
 	for range checkpoints {
