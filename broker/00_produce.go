@@ -30,9 +30,9 @@ type produceCall struct {
 	acks    int16
 	unnamed bool   // a batch is of a transaction and the request names none: nothing is taken (3.2 rule 1)
 	release func() // gives the request's frame back
-	// patience is until when the request waits for partitions that are on their way to this broker; zero: it has not waited.
-	patience time.Time
-	timer    *time.Timer
+	// waiting is since when the request waits for partitions that are on their way to this broker; zero: it has not waited.
+	waiting time.Time
+	timer   *time.Timer
 
 	// mu guards what appends that end and the timer share. Until the first append is started the request's goroutine has it
 	// all to itself; timer is set before that goroutine counts itself out of pending, so whoever counts last sees it.

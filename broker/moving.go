@@ -208,6 +208,7 @@ func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfe
 	defer cancel()
 	begun := time.Now()
 	moved, err := b.logs.HandOver(ctx, transfers)
+	b.arrivals.gaveAway(moved, time.Now())
 	b.unloadShards(moved)
 	if len(moved) > 0 {
 		b.log.Info("handed over partitions", slog.Int("partitions", len(moved)), slog.Duration("took", time.Since(begun)))
