@@ -36,6 +36,7 @@ func TestClusterDrain(t *testing.T) {
 		if name == "another" {
 			victim = others(r.cluster)[0]
 		}
+		r.during(calm, nil) // what came back to a broker that started has arrived
 		r.fault()
 		took := victim.Terminate()
 		r.awaitProgress("after SIGTERM of " + name)

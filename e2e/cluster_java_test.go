@@ -20,6 +20,26 @@ type javaSend struct {
 	Name, Value, Exception string
 	Partition              int32
 	Offset                 int64
+	Timestamp              int64 // when it was acknowledged, milliseconds since 1970
+}
+
+// longestJavaGap is the longest time since from in which one partition had nothing acknowledged, up to its last acknowledgement.
+func longestJavaGap(sends []javaSend, from time.Time) (gap time.Duration, partition int32) {
+	last := map[int32]int64{}
+	for _, s := range sends {
+		if s.Name != "producer_send_success" || s.Timestamp < from.UnixMilli() {
+			continue
+		}
+		before, ok := last[s.Partition]
+		if !ok {
+			before = from.UnixMilli()
+		}
+		if d := time.Duration(s.Timestamp-before) * time.Millisecond; d > gap {
+			gap, partition = d, s.Partition
+		}
+		last[s.Partition] = s.Timestamp
+	}
+	return gap, partition
 }
 
 // TestClusterJavaProducer kills one broker of three and stops another under Kafka's own idempotent producer. What it was told is
@@ -52,8 +72,13 @@ func TestClusterJavaProducer(t *testing.T) {
 	flows("after a kill")
 	killed.Start()
 	c.AwaitBrokers(3)
+	c.AwaitSpread()
+	flows("on three brokers")
+	at := time.Now()
 	stopped.Terminate()
 	flows("after a stop")
+	gap, partition := longestJavaGap(javaSends(t, producer.Output()), at)
+	t.Logf("figure: SIGTERM of a broker under Kafka's idempotent producer: longest gap in one partition %v, in %d", gap, partition)
 	producer.Signal(syscall.SIGTERM, workerLimit)
 	checkJavaSends(t, client, javaSends(t, producer.Output()))
 }

@@ -64,10 +64,22 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
+// retryPause is retry.backoff.ms of Kafka's clients; franz-go's is 250 ms.
+const retryPause = 100 * time.Millisecond
+
+// retryPauseMax is retry.backoff.max.ms of Kafka's clients.
+const retryPauseMax = time.Second
+
+// pauseBefore is how long a client waits before the n-th retry, as Kafka's clients do: doubling, and a fifth of it by chance.
+func pauseBefore(n int) time.Duration {
+	d := min(retryPause<<min(max(n-1, 0), 10), retryPauseMax)
+	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
+}
+
 // clientOptions are those of every client: they come back soon after a broker went away, and give up nothing by themselves.
 func (o Options) clientOptions(more ...kgo.Opt) []kgo.Opt {
 	return slices.Concat([]kgo.Opt{
 		kgo.SeedBrokers(o.Bootstrap...), kgo.ClientID("verify"), kgo.MetadataMinAge(250 * time.Millisecond),
-		kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.RetryBackoffFn(pauseBefore), kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second),
 	}, more, o.Client)
 }

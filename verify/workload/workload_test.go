@@ -271,3 +271,15 @@ func TestOutcome(t *testing.T) {
 		t.Errorf("a wrapped error: got %v", got)
 	}
 }
+
+// TestPauseBefore: clients pause before a retry as Kafka's do, by default 100 ms, doubled up to a second, a fifth more or less.
+func TestPauseBefore(t *testing.T) {
+	for n, want := range []time.Duration{1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 4: 800 * time.Millisecond, 5: time.Second, 100: time.Second} {
+		if want == 0 {
+			continue
+		}
+		if got := pauseBefore(n); got < want*8/10 || got > want*12/10 {
+			t.Errorf("before retry %d: %v, want about %v", n, got, want)
+		}
+	}
+}
