@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,8 +17,8 @@ import (
 
 // CreateTopics: v2-7
 //
-// Each topic by itself (M4). Any replication factor is kept and shown: durability comes from the object store. When the
-// answer is sent the partitions take records.
+// Each topic by itself (M4). Any replication factor is kept and shown: durability comes from the object store. A manual assignment
+// pins the partitions, as a reassignment does (M13). When the answer is sent the partitions take records.
 func init() { handle(protocol.KeyCreateTopics, (*Broker).createTopics) }
 
 // newPartitionsMax bounds the partitions of one request, as Kafka does.
@@ -169,7 +170,7 @@ func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, 
 	return spec, nil
 }
 
-// assignedSpec takes the numbers from a manual assignment. Which brokers it names does not matter here beyond being known.
+// assignedSpec takes the numbers and the pins from a manual assignment.
 func (v *view) assignedSpec(t *kmsg.CreateTopicsRequestTopic, spec *metadata.TopicSpec) *refusal {
 	if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
 		return &refusal{protocol.CodeInvalidRequest,
@@ -191,6 +192,7 @@ func (v *view) assignedSpec(t *kmsg.CreateTopicsRequestTopic, spec *metadata.Top
 		if refused := v.checkReplicas(replicas, &factor); refused != nil {
 			return refused
 		}
+		spec.Replicas = append(spec.Replicas, slices.Clone(replicas))
 	}
 	spec.Partitions, spec.ReplicationFactor = int32(len(lists)), int16(factor)
 	return nil
@@ -213,6 +215,9 @@ func (v *view) checkReplicas(replicas []int32, factor *int) *refusal {
 			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes broker %d, but no such broker is registered.", id)}
 		}
 		seen[id] = true
+	}
+	if _, ok := v.taker(replicas); !ok {
+		return &refusal{protocol.CodeInvalidReplicaAssignment, allDraining}
 	}
 	return nil
 }

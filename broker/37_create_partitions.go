@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -62,6 +63,7 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 		return &refusal{protocol.CodePolicyViolation, fmt.Sprintf(
 			"%d new partitions are more than the %d that one request may add", in.Count-have, newPartitionsMax)}
 	}
+	var replicas [][]int32
 	if in.Assignment != nil {
 		if int32(len(in.Assignment)) != in.Count-have {
 			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
@@ -72,12 +74,13 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 			if refused := v.checkReplicas(a.Replicas, &factor); refused != nil {
 				return refused
 			}
+			replicas = append(replicas, slices.Clone(a.Replicas))
 		}
 	}
 	if validateOnly {
 		return nil
 	}
-	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.placePartitions(t.ID, have, in.Count))
+	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.placePartitions(t.ID, have, in.Count, replicas), replicas)
 	b.reconcile()
 	if err != nil {
 		return refusalOf(err)

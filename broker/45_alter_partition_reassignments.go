@@ -158,14 +158,13 @@ func (v *view) reassignment(t *metadata.Topic, id protocol.PartitionID, replicas
 		return metadata.Reassignment{}, &refusal{protocol.CodeInvalidReplicationFactor, fmt.Sprintf(
 			"The replication factor is changed from %d to %d", n, len(replicas))}
 	}
-	for _, broker := range replicas {
-		if to, ok := v.img.Brokers[broker]; ok && !to.Draining {
-			return metadata.Reassignment{ID: id, To: to.Life, Was: was, Pin: metadata.PinIsSet, Replicas: slices.Clone(replicas)}, nil
-		}
+	if to, ok := v.taker(replicas); ok {
+		return metadata.Reassignment{ID: id, To: to, Was: was, Pin: metadata.PinIsSet, Replicas: slices.Clone(replicas)}, nil
 	}
-	return metadata.Reassignment{}, &refusal{protocol.CodeInvalidReplicaAssignment,
-		"The manual partition assignment includes no broker that takes partitions: all of it are draining."}
+	return metadata.Reassignment{}, &refusal{protocol.CodeInvalidReplicaAssignment, allDraining}
 }
+
+const allDraining = "The manual partition assignment includes no broker that takes partitions: all of it are draining."
 
 // checkAssignment checks the brokers of one partition's assignment, in Kafka's order.
 func (v *view) checkAssignment(replicas []int32) *refusal {

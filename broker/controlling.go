@@ -77,14 +77,14 @@ func (b *Broker) planState() controller.State {
 	return s
 }
 
-// placeTopics chooses the owners of new topics' partitions.
+// placeTopics chooses the owners of new topics' partitions: where an operator wants them, else evenly.
 func (b *Broker) placeTopics(specs []metadata.TopicSpec) func(spec int, i int32) wal.Life {
 	s := b.planState()
 	owners := make([][]wal.Life, len(specs))
 	for k, spec := range specs {
 		var id protocol.TopicID
 		binary.BigEndian.PutUint64(id[:], uint64(k+1)) // any that differs from the others
-		owners[k] = controller.Place(s, id, int(max(spec.Partitions, 0)))
+		owners[k] = b.placed(s, id, int(max(spec.Partitions, 0)), spec.Replicas)
 		for i, life := range owners[k] {
 			s.Partitions = append(s.Partitions, controller.Partition{ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: life})
 		}
@@ -92,8 +92,20 @@ func (b *Broker) placeTopics(specs []metadata.TopicSpec) func(spec int, i int32)
 	return func(spec int, i int32) wal.Life { return owners[spec][i] }
 }
 
+// placed chooses the owners of n new partitions. replicas, if any, name the brokers that an operator wants each to be at.
+func (b *Broker) placed(s controller.State, id protocol.TopicID, n int, replicas [][]int32) []wal.Life {
+	owners := controller.Place(s, id, n)
+	v := b.view()
+	for i := range replicas {
+		if to, ok := v.taker(replicas[i]); ok {
+			owners[i] = to
+		}
+	}
+	return owners
+}
+
 // placePartitions chooses the owners of partitions that are added to a topic.
-func (b *Broker) placePartitions(id protocol.TopicID, from, to int32) func(i int32) wal.Life {
-	owners := controller.Place(b.planState(), id, int(to-from))
+func (b *Broker) placePartitions(id protocol.TopicID, from, to int32, replicas [][]int32) func(i int32) wal.Life {
+	owners := b.placed(b.planState(), id, int(to-from), replicas)
 	return func(i int32) wal.Life { return owners[i-from] }
 }

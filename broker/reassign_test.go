@@ -125,6 +125,48 @@ func TestM13ReassignmentsMovePartitions(t *testing.T) {
 	}
 }
 
+// TestM13AssignedWhenCreated: partitions that are created with an assignment are where it says, stay there, and show it.
+func TestM13AssignedWhenCreated(t *testing.T) {
+	etcd := startEtcd(t)
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir()}
+	one := startBroker(t, append(shared, "--broker-id", "1")...)
+	two := startBroker(t, append(shared, "--broker-id", "2")...)
+	c := dial(t, one.kafka)
+	waitFor(t, "both brokers to know each other", func() bool {
+		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
+	})
+	spec := createSpec("t", -1)
+	spec.ReplicationFactor = -1
+	for p := range int32(3) {
+		spec.ReplicaAssignment = append(spec.ReplicaAssignment, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: p, Replicas: []int32{2, 1}})
+	}
+	made := ask[*kmsg.CreateTopicsResponse](c, createRequest(7, spec)).Topics[0]
+	if made.ErrorCode != 0 || made.NumPartitions != 3 || made.ReplicationFactor != 2 {
+		t.Fatalf("created: %+v", made)
+	}
+	home := []string{"2 of [2 1]"}
+	if got := leaders(c, "t"); !slices.Equal(got, home) {
+		t.Errorf("led by %v", got)
+	}
+	more := growRequest("t", 5)
+	more.Topics[0].Assignment = []kmsg.CreatePartitionsRequestTopicAssignment{{Replicas: []int32{2, 1}}, {Replicas: []int32{2, 1}}}
+	wantCode(t, "grow", ask[*kmsg.CreatePartitionsResponse](c, more).Topics[0].ErrorCode, protocol.CodeNone)
+	if got := leaders(c, "t"); !slices.Equal(got, home) {
+		t.Errorf("led by %v after more were added", got)
+	}
+	if moves := controller.Plan(controller.StateOf(one.broker.meta.Image()), controller.Options{}); len(moves) != 0 {
+		t.Errorf("balance would take them away: %v", moves)
+	}
+	waitFor(t, "broker 2 to serve them", func() bool { return dial(t, two.kafka).produce("t", 4, batchOf("a")).ErrorCode == 0 })
+	v := one.broker.view()
+	if life, ok := v.taker([]int32{9, 2}); !ok || life != two.broker.life {
+		t.Errorf("of a stranger and broker 2 %v takes partitions", life)
+	}
+	if _, ok := v.taker([]int32{9}); ok {
+		t.Error("a stranger takes partitions")
+	}
+}
+
 // TestM13ElectWithoutOwner: of a partition whose owner is dead, elections say that nobody can lead it.
 func TestM13ElectWithoutOwner(t *testing.T) {
 	etcd := startEtcd(t)

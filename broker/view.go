@@ -10,6 +10,7 @@ import (
 	"github.com/tidemill/tidemill/kafkaconfig"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
 )
 
 // A view is what one request sees of the cluster: an image and the settings that follow from it. It is immutable.
@@ -144,6 +145,16 @@ func (v *view) assigned(pin *metadata.Pin, leader int32) []int32 {
 		out = append(out, leader)
 	}
 	return out
+}
+
+// taker is the life of the first broker of an assignment that takes partitions.
+func (v *view) taker(replicas []int32) (wal.Life, bool) {
+	for _, broker := range replicas {
+		if to, ok := v.img.Brokers[broker]; ok && !to.Draining {
+			return to.Life, true
+		}
+	}
+	return wal.Life{}, false
 }
 
 // topicByRef finds a topic by id, or by name when the id is zero.

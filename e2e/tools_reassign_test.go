@@ -39,6 +39,10 @@ func TestToolsReassign(t *testing.T) {
 	r.says("kafka-leader-election", "", "Valid replica already elected for partitions orders-0\n", "--election-type", "preferred", "--topic", "orders", "--partition", "0")
 	r.says("kafka-leader-election", "", "Valid replica already elected for partitions orders-0\n", "--election-type", "unclean", "--topic", "orders", "--partition", "0")
 
+	r.says("kafka-topics", "", "Created topic placed.\n", "--create", "--topic", "placed", "--replica-assignment", fmt.Sprintf("%d:%d,%[2]d:%[1]d", id, rest[1]))
+	r.says("kafka-topics", "", fmt.Sprintf("Partition: 0\tLeader: %d\tReplicas: %[1]d,%d\t", id, rest[1]), "--describe", "--topic", "placed")
+	r.says("kafka-topics", "", fmt.Sprintf("Partition: 1\tLeader: %d\tReplicas: %[1]d,%d\t", rest[1], id), "--describe", "--topic", "placed")
+
 	r.cancelsWhatWaits(rest[0])
 
 	// The broker goes and comes back, with its id: what was assigned to it comes back when it is told to.

@@ -59,7 +59,7 @@ func TestSweepMakesUnfinishedCreationFail(t *testing.T) {
 	l := newLife(t, s)
 	id := protocol.TopicID{1}
 	spec := TopicSpec{Name: "t", Partitions: 150}
-	parts := must[[]Partition](t)(s.putParts(t.Context(), "test", id, 0, 150, ownedBy(l), nil))
+	parts := must[[]Partition](t)(s.putParts(t.Context(), "test", newParts{topic: id, to: 150, owner: ownedBy(l)}, nil))
 	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

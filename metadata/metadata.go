@@ -112,6 +112,8 @@ type TopicSpec struct {
 	ReplicationFactor int16
 	Internal          bool
 	Configs           map[string]string
+	// Replicas are the pins of the partitions, see Pin; nil: no operator said where they are to be.
+	Replicas [][]int32
 }
 
 // EpochStart is one entry of a partition's ownership history: Life led at Epoch from offset Start on.

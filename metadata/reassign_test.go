@@ -11,6 +11,50 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
+// TestPinnedFromTheBeginning: pins are written with partitions, and what an interrupted call left of some is not those of a later one.
+func TestPinnedFromTheBeginning(t *testing.T) {
+	f := &faults{}
+	s := openWith(t, func(c *Config) { c.wrapKV = func(kv kvAPI) kvAPI { f.kvAPI = kv; return f } })
+	one := newLife(t, s)
+	const n = batchOps + 1 // in several transactions
+	spec := TopicSpec{Name: "pinned", Partitions: n, ReplicationFactor: 2}
+	for i := range int32(n) {
+		spec.Replicas = append(spec.Replicas, []int32{1, 100 + i})
+	}
+	f.after.Store(1)
+	made := s.CreateTopics(t.Context(), []TopicSpec{spec}, allOwnedBy(one))[0]
+	if made.Err != nil {
+		t.Fatal(made.Err)
+	}
+	id := made.Topic.ID
+	if _, err := s.putParts(t.Context(), "interrupted", newParts{topic: id, from: n, to: n + 2, owner: ownedBy(one), replicas: [][]int32{{7}, {8}}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreatePartitions(t.Context(), id, n+1, ownedBy(one), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CreatePartitions(t.Context(), id, n+2, ownedBy(one), [][]int32{{5, 6}}); err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range s.Image().TopicsByID[id].Partitions {
+		switch {
+		case i == n:
+			if p.Pin != nil {
+				t.Errorf("partition %d is pinned to %v, which an interrupted call wanted", i, p.Pin.Replicas)
+			}
+		case p.Pin == nil || p.Owner != one || !slices.Equal(p.Pin.Replicas, append(spec.Replicas, nil, []int32{5, 6})[i]):
+			t.Fatalf("partition %d: %+v, pin %+v", i, p, p.Pin)
+		}
+	}
+	if err := s.DeleteTopic(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	r, err := s.read(t.Context(), "test", clientv3.OpGet(s.keys.pins(), clientv3.WithPrefix(), clientv3.WithCountOnly()))
+	if err != nil || r.Responses[0].GetResponseRange().Count != 0 {
+		t.Errorf("pins are left: %v, %v", r, err)
+	}
+}
+
 // TestReassign: anybody sends partitions elsewhere and pins them; a move ends the intent and leaves the pin, which goes with the topic.
 func TestReassign(t *testing.T) {
 	f := &faults{}

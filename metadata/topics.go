@@ -59,7 +59,8 @@ func (s *Store) createTopic(ctx context.Context, spec TopicSpec, owner func(i in
 		}
 		var id protocol.TopicID
 		rand.Read(id[:]) // crypto/rand.Read never fails
-		parts, err := s.putParts(ctx, what, id, 0, spec.Partitions, owner, []clientv3.Cmp{revIs(s.keys.topic(id), 0)})
+		n := newParts{topic: id, to: spec.Partitions, owner: owner, replicas: spec.Replicas}
+		parts, err := s.putParts(ctx, what, n, []clientv3.Cmp{revIs(s.keys.topic(id), 0)})
 		if err != nil {
 			return nil, 0, err
 		}
@@ -149,17 +150,34 @@ func (s *Store) openStates(ctx context.Context, what string, owner func(i int32)
 	return open, nil
 }
 
-// putParts writes the first ownership records of partitions from..to. They show only once the topic's record counts them.
-func (s *Store) putParts(ctx context.Context, what string, id protocol.TopicID, from, to int32, owner func(i int32) wal.Life, when []clientv3.Cmp) ([]Partition, error) {
-	parts := make([]Partition, 0, to-from)
-	for from < to {
-		end := min(from+batchOps, to)
+// newParts are the partitions from..to of a topic that are to be written.
+type newParts struct {
+	topic    protocol.TopicID
+	from, to int32
+	owner    func(i int32) wal.Life
+	replicas [][]int32 // their pins, that of from first; nil: none
+}
+
+// putParts writes the first ownership records of partitions, and their pins, in batches that hold while the comparisons do. They show only
+// once the topic's record counts them. An interrupted CreatePartitions may have left pins: they do not stay.
+func (s *Store) putParts(ctx context.Context, what string, n newParts, when []clientv3.Cmp) ([]Partition, error) {
+	parts := make([]Partition, 0, n.to-n.from)
+	batch := int32(batchOps)
+	if n.replicas != nil || n.from > 0 {
+		batch /= 2
+	}
+	for from := n.from; from < n.to; {
+		end := min(from+batch, n.to)
 		op := newOp()
 		var puts []clientv3.Op
 		for i := from; i < end; i++ {
-			life := owner(i)
-			value := encodePart(op, life, 0, 0, []EpochStart{{Epoch: 0, Start: 0, Life: life}})
-			puts = append(puts, clientv3.OpPut(s.keys.part(protocol.PartitionID{Topic: id, Partition: i}), value))
+			id, life := protocol.PartitionID{Topic: n.topic, Partition: i}, n.owner(i)
+			puts = append(puts, clientv3.OpPut(s.keys.part(id), encodePart(op, life, 0, 0, []EpochStart{{Epoch: 0, Start: 0, Life: life}})))
+			if n.replicas != nil {
+				puts = append(puts, clientv3.OpPut(s.keys.pin(id), encode(pinValue{newHeader(op), n.replicas[i-n.from]})))
+			} else if n.from > 0 {
+				puts = append(puts, clientv3.OpDelete(s.keys.pin(id)))
+			}
 			parts = append(parts, Partition{Owner: life})
 		}
 		r, ok, err := s.commit(ctx, write{what: what, when: when, then: puts})
@@ -170,7 +188,7 @@ func (s *Store) putParts(ctx context.Context, what string, id protocol.TopicID, 
 			return nil, fmt.Errorf("%s: %w", what, ErrStale)
 		}
 		for i := from; i < end; i++ {
-			parts[len(parts)-int(end-i)].Rev = r.Header.Revision
+			parts[i-n.from].Rev = r.Header.Revision
 		}
 		from = end
 	}

@@ -11,9 +11,10 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
-// CreatePartitions raises the number of a topic's partitions to count; owner names the life that owns partition i.
+// CreatePartitions raises the number of a topic's partitions to count; owner names the life that owns partition i. replicas are the pins of
+// the new ones, see Pin, or nil.
 // Errors: ErrUnknownTopic, ErrPartitionCount when count is not above the present number, ErrStale.
-func (s *Store) CreatePartitions(ctx context.Context, id protocol.TopicID, count int32, owner func(i int32) wal.Life) error {
+func (s *Store) CreatePartitions(ctx context.Context, id protocol.TopicID, count int32, owner func(i int32) wal.Life, replicas [][]int32) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	what := fmt.Sprintf("raise topic %s to %d partitions", id, count)
@@ -30,7 +31,8 @@ func (s *Store) CreatePartitions(ctx context.Context, id protocol.TopicID, count
 	}
 	// Records that are not counted yet may be written again; the comparison keeps off those that are.
 	same := []clientv3.Cmp{revIs(s.keys.topic(id), rev)}
-	if _, err := s.putParts(ctx, what, id, v.Partitions, count, owner, same); err != nil {
+	n := newParts{topic: id, from: v.Partitions, to: count, owner: owner, replicas: replicas}
+	if _, err := s.putParts(ctx, what, n, same); err != nil {
 		return err
 	}
 	v.Partitions = count
