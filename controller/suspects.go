@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -16,6 +17,8 @@ const (
 	// etcdSilent is a silence of etcd after which leases say little.
 	etcdSilent = 5 * time.Second
 	retryAfter = time.Second
+	// strangersMax bounds the addresses that are kept of brokers which are gone and own nothing.
+	strangersMax = 16
 )
 
 // suspects are the lives that own partitions and are not registered any more. A lease that ended proves nothing: etcd is known to lose
@@ -26,7 +29,7 @@ type suspects struct {
 	running sync.WaitGroup
 
 	mu sync.Mutex
-	// addresses are where brokers were when they were last registered.
+	// addresses are where brokers were when they were last registered, at least of those that are or own something.
 	addresses map[wal.Life]metadata.BrokerInfo
 	// pursued are the lives being looked into, with what stops that.
 	pursued map[wal.Life]context.CancelFunc
@@ -45,6 +48,12 @@ func (s *suspects) note(img *metadata.Image, silence time.Duration) {
 	defer s.mu.Unlock()
 	for _, b := range img.Brokers {
 		s.addresses[b.Life] = b.BrokerInfo
+	}
+	if len(s.addresses) > 2*len(img.Brokers)+strangersMax {
+		missing := missingOwners(img)
+		maps.DeleteFunc(s.addresses, func(life wal.Life, _ metadata.BrokerInfo) bool {
+			return img.Brokers[life.Broker].Life != life && !missing[life]
+		})
 	}
 	if silence > etcdSilent {
 		s.silentAt = time.Now()
@@ -66,8 +75,8 @@ func (s *suspects) wait() {
 	s.running.Wait()
 }
 
-// pursue looks into every owner that is not registered, and lets go of those that came back.
-func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
+// missingOwners are the lives that own partitions and are not registered.
+func missingOwners(img *metadata.Image) map[wal.Life]bool {
 	missing := map[wal.Life]bool{}
 	for _, t := range img.TopicsByID {
 		for i := range t.Partitions {
@@ -76,6 +85,12 @@ func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
 			}
 		}
 	}
+	return missing
+}
+
+// pursue looks into every owner that is not registered, and lets go of those that came back.
+func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
+	missing := missingOwners(img)
 	s.c.mu.Lock()
 	for life := range s.c.sealed {
 		if !missing[life] {

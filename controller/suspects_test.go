@@ -255,3 +255,22 @@ func runFor(ctx context.Context, t *testing.T, c *Controller, d time.Duration) {
 		t.Fatal(err)
 	}
 }
+
+// TestAddressesAreForgotten: of brokers that came and went the addresses are kept while they own something, and of a few others.
+func TestAddressesAreForgotten(t *testing.T) {
+	w := newWorld(3)
+	var s suspects
+	s.init(nil)
+	s.note(w.Image(), 0)
+	w.lose(3)
+	for i := range uint64(1000) {
+		s.addresses[wal.Life{Broker: 4, Epoch: i}] = metadata.BrokerInfo{}
+		s.note(w.Image(), 0)
+	}
+	if n := len(s.addresses); n > 2*2+strangersMax {
+		t.Errorf("%d addresses", n)
+	}
+	if s.addresses[lifeOf(3)].Port != 3 || s.addresses[lifeOf(2)].Port != 2 {
+		t.Errorf("those of owners are gone: %v", s.addresses)
+	}
+}

@@ -97,6 +97,12 @@ func TestHandOver(t *testing.T) {
 	if err := a.set.takeBack(t.Context()); err != nil || len(a.set.lent.all()) != 0 {
 		t.Errorf("slots are lent still: %v, %v", a.set.lent.all(), err)
 	}
+	if a.set.Create(pid(0), 0) != nil {
+		t.Error("a partition that moved is new again")
+	}
+	if a.set.Delete(pid(0)); len(a.set.departed) != 0 {
+		t.Errorf("partitions that do not exist are remembered: %v", a.set.departed)
+	}
 }
 
 // TestAdoptWhatIsClaimed: the claim of a partition is accepted, its answer was lost, and somebody opens the partition because metadata says

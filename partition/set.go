@@ -36,7 +36,7 @@ type Set struct {
 	// leaving are deleted logs whose last appends the write-ahead log still holds.
 	leaving map[protocol.PartitionID]*Log
 	fenced  error
-	// departed are the partitions that went from this life to others: none of them is new any more.
+	// departed are the partitions that went from this life to others and exist: none of them is new any more.
 	departed map[protocol.PartitionID]bool
 
 	// lent are the slots of this life that partitions of other owners need.
@@ -128,10 +128,11 @@ func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	return l
 }
 
-// Delete drops a log: its long polls wake, and appends and reads fail with ErrUnknownPartition. Appends that wait are answered so when
+// Delete drops a log whose partition does not exist any more: its long polls wake, and appends and reads fail with ErrUnknownPartition. Appends that wait are answered so when
 // their slot is committed: until then the write-ahead log reads their bytes.
 func (s *Set) Delete(id protocol.PartitionID) {
 	s.mu.Lock()
+	delete(s.departed, id)
 	l, ok := s.logs[id]
 	if ok {
 		delete(s.logs, id)
