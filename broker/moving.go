@@ -20,6 +20,8 @@ import (
 const (
 	// ownershipRetry is the pause before what failed is tried again.
 	ownershipRetry = 500 * time.Millisecond
+	// complainEvery is the time between two lines about a failure that stays the same.
+	complainEvery = 10 * time.Second
 	// handOverTimeout bounds one round of giving partitions away: appends wait meanwhile, and go on here when it is over.
 	handOverTimeout = 10 * time.Second
 	// handOverMax partitions are given away together: all of them wait for the slowest, and each needs a share of a manifest object
@@ -44,12 +46,16 @@ func (b *Broker) keepOwnership(ctx context.Context) error {
 
 // onChange calls once after every change of the image, and after a while when it has failed, until ctx ends.
 func (b *Broker) onChange(ctx context.Context, what string, once func(context.Context) error) {
+	var failing complaint
 	for {
 		changed := b.meta.Changed()
 		err := once(ctx)
+		if err == nil {
+			failing = complaint{}
+		}
 		var again <-chan time.Time
 		if err != nil && ctx.Err() == nil {
-			if !errors.Is(err, metadata.ErrStale) { // somebody was quicker
+			if !errors.Is(err, metadata.ErrStale) && failing.news(err, time.Now()) { // stale: somebody was quicker
 				b.log.Warn("moving partitions failed; it is tried again", slog.String("work", what), slog.Any("error", err))
 			}
 			again = time.After(ownershipRetry)
@@ -61,6 +67,21 @@ func (b *Broker) onChange(ctx context.Context, what string, once func(context.Co
 			return
 		}
 	}
+}
+
+// A complaint is what was last said about work that fails again and again.
+type complaint struct {
+	said string
+	at   time.Time
+}
+
+// news reports whether a failure is worth a line, and takes it for said.
+func (c *complaint) news(err error, now time.Time) bool {
+	if err.Error() == c.said && now.Sub(c.at) < complainEvery {
+		return false
+	}
+	c.said, c.at = err.Error(), now
+	return true
 }
 
 // adoptGiven opens the partitions that other lives have handed over to this one.
