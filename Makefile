@@ -29,9 +29,9 @@ build: ## build bin/broker
 
 # The model checker counts states and the cluster's simulation lets one thing happen at a time: the race detector would only make them slow.
 test: ## unit, property, simulation and contract tests under the race detector (needs Go alone)
-	$(GO) test $(RACE) -timeout 20m $$($(GO) list ./... | grep -v -e /wal/model$$ -e /sim$$)
-	$(GO) test -timeout 5m ./wal/model ./sim
-	$(GO) test -C bench $(RACE) -timeout 10m ./...
+	$(GO) test $(RACE) -timeout 60m $$($(GO) list ./... | grep -v -e /wal/model$$ -e /sim$$)
+	$(GO) test -timeout 20m ./wal/model ./sim
+	$(GO) test -C bench $(RACE) -timeout 30m ./...
 	$(GO) test -C deploy/check ./...
 
 e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)

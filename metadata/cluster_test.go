@@ -1,6 +1,7 @@
 package metadata
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -167,7 +168,7 @@ func TestEtcdStopsAndReturns(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "e")
 	srv := must[*etcdembed.Server](t)(etcdembed.Start(t.Context(), dir, nil))
 	s := openWith(t, func(c *Config) {
-		c.Endpoints, c.Timeout, c.LeaseTTL = srv.Endpoints(), 300*time.Millisecond, time.Second
+		c.Endpoints, c.LeaseTTL = srv.Endpoints(), time.Second
 	})
 	l := newLife(t, s)
 	create(t, s, "t", 1, l)
@@ -176,7 +177,9 @@ func TestEtcdStopsAndReturns(t *testing.T) {
 	if s.Image().Topics["t"] == nil {
 		t.Error("the image is gone with etcd")
 	}
-	if _, err := s.OpenLife(t.Context(), 1); !errors.Is(err, ErrUnavailable) {
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.OpenLife(short, 1); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("got %v, want ErrUnavailable", err)
 	}
 	<-time.After(2 * time.Second) // longer than the lease

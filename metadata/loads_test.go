@@ -97,7 +97,7 @@ func FuzzLoads(f *testing.F) {
 
 // TestLoads: a broker's loads are there for all to read while its lease is, are those of the life that has the lease, and wake nobody.
 func TestLoads(t *testing.T) {
-	s := openWith(t, func(c *Config) { c.LeaseTTL = time.Second })
+	s := openWith(t, func(c *Config) { c.LeaseTTL = 5 * time.Second })
 	one, two := newLife(t, s), must[wal.Life](t)(s.OpenLife(t.Context(), 2))
 	topic := create(t, s, "t", 2, one)
 	r1 := must[*Registration](t)(s.Register(t.Context(), one, BrokerInfo{Host: "a", Port: 1}))
@@ -109,6 +109,7 @@ func TestLoads(t *testing.T) {
 	if got := read(); len(got) != 0 || r1.LoadsShown() {
 		t.Fatalf("before anybody published: %+v", got)
 	}
+	eventually(t, "the registrations to be shown, and nothing else to be due", func() bool { return len(s.nudge) == 0 })
 	wait := s.Image()
 	loads := BrokerLoads{Measured: 7, Total: Load{2000, 20}, Partitions: []PartitionLoad{{protocol.PartitionID{Topic: topic.ID, Partition: 1}, Load{1500, 10}}}}
 	for _, r := range []*Registration{r1, r2} {
@@ -130,7 +131,7 @@ func TestLoads(t *testing.T) {
 	}
 	// Who deletes an intent that is not there waits for a revision at which nothing but a load was written.
 	begun := time.Now()
-	if err := s.Reassign(t.Context(), []Reassignment{{ID: protocol.PartitionID{Topic: topic.ID}, Was: topic.Partitions[0]}}); errors.Join(err...) != nil || time.Since(begun) > 4*time.Second {
+	if err := s.Reassign(t.Context(), []Reassignment{{ID: protocol.PartitionID{Topic: topic.ID}, Was: topic.Partitions[0]}}); errors.Join(err...) != nil || time.Since(begun) > 30*time.Second {
 		t.Errorf("a write that changes nothing took %v, %v", time.Since(begun), err)
 	}
 	// The lease ends: the key goes with it, and what the old lease is good for is refused.
@@ -184,7 +185,7 @@ func boolsOf(l map[int32]BrokerLoads) map[int32]bool {
 func TestLoadsAreReadWhenWritten(t *testing.T) {
 	var kv *countedKV
 	s := openWith(t, func(c *Config) {
-		c.LeaseTTL = time.Second
+		c.LeaseTTL = 5 * time.Second
 		c.wrapKV = func(below kvAPI) kvAPI { kv = &countedKV{kvAPI: below}; return kv }
 	})
 	l := newLife(t, s)

@@ -104,7 +104,6 @@ func TestMoveWithLostAnswerThenAway(t *testing.T) {
 	var f *goneKV
 	s := openWith(t, func(c *Config) {
 		c.wrapKV = func(kv kvAPI) kvAPI { f = &goneKV{betweenKV: &betweenKV{kvAPI: kv}}; return f }
-		c.Timeout = 2e9
 	})
 	other := openWith(t, func(c *Config) { c.Name = "TestMoveWithLostAnswerThenAway" })
 	from, to := newLife(t, s), must[wal.Life](t)(s.OpenLife(t.Context(), 2))
@@ -114,6 +113,8 @@ func TestMoveWithLostAnswerThenAway(t *testing.T) {
 	for i := range int32(3) {
 		moves = append(moves, moveOf(topic, i, from, to))
 	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	f.after = func() {
 		on := moveOf(topic, 0, to, third)
 		on.LeaderEpoch, on.PrevVersion, on.Manifest.Version = 2, 1, 2
@@ -121,9 +122,9 @@ func TestMoveWithLostAnswerThenAway(t *testing.T) {
 			t.Error(err)
 		}
 		f.after = nil
-		f.betweenKV.second = func() { f.away = true }
+		f.betweenKV.second = func() { f.away = true; cancel() }
 	}
-	out := s.Move(t.Context(), from, moves)
+	out := s.Move(ctx, from, moves)
 	states := must[[]PartitionState](t)(other.States(t.Context(), []protocol.PartitionID{moves[0].ID, moves[1].ID, moves[2].ID}))
 	for i := range moves {
 		if errors.Is(out[i], ErrUnavailable) && states[i].Owner != from {

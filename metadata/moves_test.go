@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
@@ -205,9 +207,17 @@ func TestDraining(t *testing.T) {
 	if b := s.Image().Brokers[1]; !b.Draining || b.Host != "a" {
 		t.Fatalf("the image shows %+v", b)
 	}
-	if _, err := s.client.Revoke(t.Context(), r.leaseID()); err != nil {
+	old := r.leaseID()
+	if _, err := s.client.Revoke(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
-	s.until(t.Context(), func(i *Image) bool { return i.Brokers[1].Host == "" })
-	s.until(t.Context(), func(i *Image) bool { return i.Brokers[1].Draining })
+	eventually(t, "a new lease", func() bool { return r.leaseID() != old })
+	key := must[*clientv3.GetResponse](t)(s.client.Get(t.Context(), s.keys.broker(1)))
+	if len(key.Kvs) != 1 {
+		t.Fatal("a broker with a lease is not announced")
+	}
+	s.until(t.Context(), func(i *Image) bool { return i.Revision >= key.Kvs[0].ModRevision })
+	if b := s.Image().Brokers[1]; !b.Draining || b.Host != "a" {
+		t.Errorf("announced anew it is %+v", b)
+	}
 }

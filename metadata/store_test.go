@@ -39,7 +39,7 @@ func TestMain(m *testing.M) {
 func openWith(t *testing.T, change func(*Config)) *Store {
 	t.Helper()
 	c := Config{
-		Endpoints: shared.Endpoints(), Name: strings.ReplaceAll(t.Name(), "/", "-"),
+		Endpoints: shared.Endpoints(), Name: strings.ReplaceAll(t.Name(), "/", "-"), Timeout: time.Minute, // however slow the disk is
 		Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 	}
 	if change != nil {
@@ -97,6 +97,7 @@ var errInjected = errors.New("injected: connection reset")
 type faults struct {
 	kvAPI
 	before, after atomic.Int32
+	lost          func() // is called when a write is not applied
 }
 
 func (f *faults) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
@@ -111,6 +112,9 @@ func (f *faults) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, e
 		// As far as the caller can tell the request has left.
 		if sent, ok := ctx.Value(sentKey{}).(*atomic.Bool); ok {
 			sent.Store(true)
+		}
+		if f.lost != nil {
+			f.lost()
 		}
 		return clientv3.OpResponse{}, errInjected
 	}
@@ -285,8 +289,8 @@ func claimsOf(t *testing.T, s *Store, old, to wal.Life) []Claim {
 func TestUnknownOutcome(t *testing.T) {
 	s, f := openFaulty(t)
 	f.before.Store(1000)
-	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	f.lost = cancel
 	if _, err := s.OpenLife(ctx, 1); !errors.Is(err, ErrUnknownOutcome) {
 		t.Errorf("got %v, want ErrUnknownOutcome", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/wal"
 )
@@ -46,7 +47,7 @@ func TestRealWriter(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	cluster := wal.Cluster{ID: "abc"}
-	writer := wal.NewWriter(n.life, w.store, n.set, wal.Options{Cluster: cluster, Logger: quiet})
+	writer := wal.NewWriter(n.life, w.store, n.set, wal.Options{Cluster: cluster, Logger: quiet, FlushInterval: time.Hour}) // Nudge alone cuts
 	n.set.UseWAL(writer)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error)

@@ -131,7 +131,7 @@ func (c *consumer) run(begun time.Time) error {
 	for correlation := uint32(0); ; correlation++ {
 		c.pace(begun)
 		sent := time.Now()
-		if !c.Once && sent.Sub(begun) > c.For {
+		if !c.Once && c.requests > 0 && sent.Sub(begun) > c.For {
 			return nil
 		}
 		_, err := c.nc.Write(c.ask(correlation, c.next))

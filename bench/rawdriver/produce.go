@@ -205,10 +205,18 @@ func (p *producer) place() (from int64, n int, err error) {
 	n = p.Depth - int(p.sent-p.acked)
 	if p.Requests > 0 {
 		n = min(n, p.Requests-int(p.sent))
-	} else if time.Since(p.begun) >= p.For {
+	} else if time.Since(p.begun) >= p.patience() {
 		n = 0
 	}
 	return p.sent, n, nil
+}
+
+// patience is how long requests are sent. In an open loop due ends the run: what is late is sent, for as long again at most.
+func (p *producer) patience() time.Duration {
+	if p.every > 0 {
+		return 2 * p.For
+	}
+	return p.For
 }
 
 // due waits until the first of n requests is to be sent and returns how many are due then. In a closed loop all are.
