@@ -15,8 +15,8 @@ import (
 const (
 	memberDown = 20 * time.Second
 	quorumDown = time.Minute
-	// servedGap is how long a partition may be away where nothing that it needs is: the machine may be busy.
-	servedGap = 3 * time.Second
+	// servedGap is how long a partition may be away where nothing that it needs is, as the machine may be busy: nobody took it over.
+	servedGap = brokerLease * 8 / 10
 )
 
 // TestClusterEtcd takes members of etcd away: one, so many that there is no quorum, and all at once. Nothing that brokers serve

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -8,11 +9,14 @@ import (
 )
 
 const (
-	// brokerLease is how long etcd waits for a broker; its partitions are others' at most takeoverLimit later.
+	// brokerLease is how long etcd waits for a broker. Its partitions are others' 2 s later when its process is gone, and another lease later
+	// on the word of the lease alone; the figures tell.
 	brokerLease = 10 * time.Second
-	// takeoverLimit tells a takeover of a dead process, which is to take 2 s, from one on the word of the lease alone, which takes another
-	// lease; the figures tell the rest.
-	takeoverLimit = 8 * time.Second
+	// takeoverLimit is what a takeover may take at a stranger time: etcd elects a leader, who extends all leases, or was silent, and nobody
+	// is declared dead for two leases.
+	takeoverLimit = 3 * brokerLease
+	// byLeaseAlone is what a controller says when it knows of nothing but an ended lease.
+	byLeaseAlone = "is taken for dead: its lease ended a while ago"
 )
 
 // TestClusterKill kills brokers with -9. Their partitions are taken over when their leases have ended, by themselves, with
@@ -38,6 +42,11 @@ func TestClusterKill(t *testing.T) {
 			_, gap := r.finish("kill -9 of " + s.name)
 			r.within(gap, brokerLease+takeoverLimit)
 			r.survivors(left)
+			for _, n := range r.cluster.Running() {
+				if strings.Contains(n.Output(), byLeaseAlone) {
+					t.Errorf("%s waited for a grace, though the processes are gone", n.Name)
+				}
+			}
 		})
 	}
 }

@@ -79,8 +79,9 @@ func (r *clusterRun) awaitProgress(when string) {
 	from, before := r.load.Elapsed(), r.load.Counts()
 	harness.Eventually(r, 2*time.Minute, "progress "+when, func() error {
 		now := r.load.Counts()
-		gap := r.load.LongestPartitionGap(from, r.load.Elapsed())
-		whole := gap.From == from && gap.To >= r.load.Elapsed()-10*time.Millisecond
+		to := r.load.Elapsed()
+		gap := r.load.LongestPartitionGap(from, to)
+		whole := gap.From == from && gap.To == to
 		if whole || now.ReadByGroups <= before.ReadByGroups || now.Commits <= before.Commits {
 			return errorf("counts %+v, before %+v; longest gap %v", now, before, gap)
 		}

@@ -57,9 +57,9 @@ func TestClusterZombie(t *testing.T) {
 	r.cluster.AwaitSpread()
 	_, gap := r.finish("SIGSTOP for longer than the lease, and SIGCONT")
 	// Only its lease speaks for its death, so that there is a grace of one more.
-	r.within(gap, 2*brokerLease+2*takeoverLimit)
+	r.within(gap, 2*brokerLease+takeoverLimit)
 	r.survivors(3)
-	z.judge(ctx)
+	z.judge()
 }
 
 // A zombie is a broker that does not know yet that it leads nothing.
@@ -232,8 +232,10 @@ func (z *zombie) produceHere(ctx context.Context, p int32) {
 }
 
 // judge reads the partitions, which must have what the zombie said that it has stored.
-func (z *zombie) judge(ctx context.Context) {
+func (z *zombie) judge() {
 	z.Helper()
+	ctx, cancel := context.WithTimeout(z.Context(), time.Minute)
+	defer cancel()
 	z.Logf("answers of the woken broker: %v", z.answers)
 	for p, stored := range z.stored {
 		last := slices.Max(slices.Collect(maps.Keys(stored)))

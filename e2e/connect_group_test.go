@@ -36,8 +36,7 @@ func newConnectCluster(t *testing.T, n int) *connectCluster {
 	for range n {
 		w := newWorker(t, broker,
 			"session.timeout.ms=15000", "heartbeat.interval.ms=1000", // more than the default: only a killed worker may be missed
-			"consumer.session.timeout.ms=15000",       // a sink stands still until its lost task is missed
-			"task.shutdown.graceful.timeout.ms=60000") // a slow machine must not make a clean stop an abandoned task
+			"consumer.session.timeout.ms=15000") // a sink stands still until its lost task is missed
 		w.launch()
 		c.workers = append(c.workers, w)
 	}

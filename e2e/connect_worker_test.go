@@ -73,6 +73,8 @@ func prepareWorker(t *testing.T, broker *harness.Broker, class string, settings 
 		"key.converter=org.apache.kafka.connect.storage.StringConverter",
 		"value.converter=org.apache.kafka.connect.storage.StringConverter",
 		"offset.flush.interval.ms=1000",
+		// Offsets are committed within the shutdown, however slow the disk is.
+		"offset.flush.timeout.ms=60000", "task.shutdown.graceful.timeout.ms=60000",
 		"plugin.path=" + harness.PluginPath(t), "plugin.discovery=service_load",
 		"listeners=http://" + rest, "rest.advertised.host.name=127.0.0.1",
 	}, settings...)

@@ -296,6 +296,9 @@ func (b *bookings) check() {
 			got, err = b.fetch(group)
 			return err
 		})
+		if len(got) == 0 && strings.HasPrefix(group, "forgotten-") {
+			continue // a minute has passed; waitGone sees to it that they do expire
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			b.t.Errorf("offsets of %s (-want +got)\n%s", group, diff)
 		}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/tidemill/tidemill/e2e/harness"
 	"github.com/tidemill/tidemill/internal/etcdtest"
@@ -167,6 +169,9 @@ func etcdAway(t *testing.T, bucket, cluster string, away, back func()) {
 	back()
 	harness.Eventually(t, time.Minute, "a topic is created", func() error {
 		_, err := admin.CreateTopic(ctx, 1, 1, nil, "possible")
+		if errors.Is(err, kerr.TopicAlreadyExists) { // by an earlier attempt
+			return nil
+		}
 		return err
 	})
 	rig.recovered()

@@ -42,6 +42,7 @@ func TestToolsReassign(t *testing.T) {
 	r.says("kafka-topics", "", "Created topic placed.\n", "--create", "--topic", "placed", "--replica-assignment", fmt.Sprintf("%d:%d,%[2]d:%[1]d", id, rest[1]))
 	r.says("kafka-topics", "", fmt.Sprintf("Partition: 0\tLeader: %d\tReplicas: %[1]d,%d\t", id, rest[1]), "--describe", "--topic", "placed")
 	r.says("kafka-topics", "", fmt.Sprintf("Partition: 1\tLeader: %d\tReplicas: %[1]d,%d\t", rest[1], id), "--describe", "--topic", "placed")
+	r.says("kafka-topics", "", "", "--delete", "--topic", "placed")
 
 	r.cancelsWhatWaits(rest[0])
 

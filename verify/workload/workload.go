@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/tidemill/tidemill/verify"
@@ -114,8 +115,14 @@ func (w *Workload) start(ctx, sending, reading context.Context) error {
 
 // createTopic returns when every partition of the new topic has a leader that answers.
 func (w *Workload) createTopic(ctx context.Context) error {
-	if _, err := w.admin.CreateTopic(ctx, w.o.Partitions, w.o.Replication, w.o.Configs, w.o.Topic); err != nil {
-		return fmt.Errorf("create topic %s: %w", w.o.Topic, err)
+	for tried := false; ; tried = true {
+		_, err := w.admin.CreateTopic(ctx, w.o.Partitions, w.o.Replication, w.o.Configs, w.o.Topic)
+		if err == nil || tried && errors.Is(err, kerr.TopicAlreadyExists) { // an attempt may succeed and its answer be lost
+			break
+		}
+		if !kerr.IsRetriable(err) || !pause(ctx, 100*time.Millisecond) {
+			return fmt.Errorf("create topic %s: %w", w.o.Topic, err)
+		}
 	}
 	_, err := w.listed(ctx, w.admin.ListEndOffsets)
 	return err
