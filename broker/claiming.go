@@ -125,6 +125,7 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 			mine, seen[st.ID] = append(mine, st), true
 		}
 	}
+	b.unloadShards(ids) // as in adoptGiven
 	damaged, err := b.claim(ctx, mine, recoveries)
 	if err != nil {
 		return errors.Join(err, unreadable)

@@ -103,6 +103,7 @@ func (b *Broker) adoptGiven(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.unloadShards(ids) // a coordinator of before they left, if nobody noticed that, must not answer once they are open
 	adopted, err := b.logs.Adopt(ctx, states)
 	b.opened(adopted)
 	if errors.Is(err, partition.ErrCorrupt) {
