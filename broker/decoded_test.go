@@ -45,14 +45,20 @@ func TestDenseRequestsTakeTurns(t *testing.T) {
 func TestDenseFetchDoesNotPark(t *testing.T) {
 	b := startBroker(t)
 	c := dial(t, b.kafka).warm()
-	c.createTopic("t", 2000)
+	c.createTopic("t", 1000) // two topics: each has its own time to be created in
+	c.createTopic("u", 1000)
 	req := fetchRequest(11, "t", protocol.TopicID{}, 0, 0)
 	req.MaxWaitMillis, req.MinBytes, req.SessionEpoch = 1<<31-1, 1, finalEpoch
-	req.Topics[0].Partitions = partitions(2000, func(i int) kmsg.FetchRequestTopicPartition {
+	req.Topics[0].Partitions = partitions(1000, func(i int) kmsg.FetchRequestTopicPartition {
 		return kmsg.FetchRequestTopicPartition{Partition: int32(i), PartitionMaxBytes: 1 << 20}
 	})
-	begun := time.Now()
-	if n := len(ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions); n != 2000 {
+	req.Topics = append(req.Topics, req.Topics[0])
+	req.Topics[1].Topic = "u"
+	begun, n := time.Now(), 0
+	for _, topic := range ask[*kmsg.FetchResponse](c, req).Topics {
+		n += len(topic.Partitions)
+	}
+	if n != 2000 {
 		t.Errorf("%d partitions after %v", n, time.Since(begun))
 	}
 }

@@ -69,10 +69,11 @@ func TestBusyBrokerGivesToIdle(t *testing.T) {
 	if now := epochs(); now != settled {
 		t.Errorf("after %d moves there were %d more", settled, now-settled)
 	}
-	loads, err := one.broker.meta.Loads(t.Context())
-	if err != nil || loads[1].Total.BytesPerSecond < 1e6 || loads[2].Total.BytesPerSecond < 1e6 {
-		t.Errorf("the brokers tell %+v, %v", loads, err)
-	}
+	waitFor(t, "both brokers to tell their loads", func() bool {
+		work()
+		loads, err := one.broker.meta.Loads(t.Context())
+		return err == nil && loads[1].Total.BytesPerSecond >= 1e6 && loads[2].Total.BytesPerSecond >= 1e6
+	})
 	// The load ends, and is told for the last time soon after.
 	waitFor(t, "the end of the load to be told", func() bool {
 		loads, err := one.broker.meta.Loads(t.Context())

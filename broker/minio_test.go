@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -19,8 +20,10 @@ func TestMinIO(t *testing.T) {
 	load := b.load(outagetest.Options{Restarts: true, ProduceTimeout: time.Second})
 
 	b.shutdown()
-	if strings.Contains(b.logs.String(), "WARN") {
-		t.Errorf("a clean stop warned:\n%s", b.logs.String())
+	for _, unclean := range []string{"the last checkpoint was not written", "the log is closed but not marked so"} {
+		if strings.Contains(b.logs.String(), unclean) {
+			t.Errorf("a clean stop warned:\n%s", b.logs.String())
+		}
 	}
 	b.start()
 	if strings.Contains(b.logs.String(), "ended the log of a previous life") {
@@ -29,9 +32,10 @@ func TestMinIO(t *testing.T) {
 	load.AwaitProgress("after a restart")
 
 	m.Pause()
+	b.observe().AwaitReady(http.StatusServiceUnavailable, "stalled") // what MinIO had answered before is acknowledged by now
 	acked := load.Acked()
 	<-time.After(3 * time.Second)
-	if n := load.Acked() - acked; n > 64 {
+	if n := load.Acked() - acked; n > 0 {
 		t.Errorf("%d records were acknowledged while nothing could be stored", n)
 	}
 	m.Resume()

@@ -291,7 +291,7 @@ func TestPeerN3ProducersSerialiseOnMetadata(t *testing.T) {
 	puts := h.puts.Load()
 	h.onPut(func(ctx context.Context, _ string, _ []byte, next func() error) error {
 		select { // as far away as an object store is
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(250 * time.Millisecond):
 			return next()
 		case <-ctx.Done():
 			return ctx.Err()

@@ -64,7 +64,8 @@ func startBroker() (stop func(), err error) {
 		return nil, err
 	}
 	cfg, err := config.Load(config.Input{
-		Args:     []string{"--data-dir", dir, "--listen", target.addr, "--http", health, "--kafka", "group.initial.rebalance.delay.ms=0"},
+		Args: []string{"--data-dir", dir, "--listen", target.addr, "--http", health, "--kafka", "group.initial.rebalance.delay.ms=0",
+			"--kafka", "log.initial.task.delay.ms=3600000"}, // records of 1970 stay, however long the suite takes
 		ReadFile: os.ReadFile, WorkDir: dir,
 	})
 	if err != nil {
