@@ -172,9 +172,11 @@ func (v *view) topicSpec(t *kmsg.CreateTopicsRequestTopic) (metadata.TopicSpec, 
 
 // assignedSpec takes the numbers and the pins from a manual assignment.
 func (v *view) assignedSpec(t *kmsg.CreateTopicsRequestTopic, spec *metadata.TopicSpec) *refusal {
-	if t.NumPartitions != -1 || t.ReplicationFactor != -1 {
-		return &refusal{protocol.CodeInvalidRequest,
-			"A manual partition assignment was specified, but numPartitions or replicationFactor was not set to -1."}
+	switch {
+	case t.ReplicationFactor != -1:
+		return &refusal{protocol.CodeInvalidRequest, "A manual partition assignment was specified, but replication factor was not set to -1."}
+	case t.NumPartitions != -1:
+		return &refusal{protocol.CodeInvalidRequest, "A manual partition assignment was specified, but numPartitions was not set to -1."}
 	}
 	lists := make(map[int32][]int32, len(t.ReplicaAssignment))
 	for _, a := range t.ReplicaAssignment {
@@ -183,42 +185,19 @@ func (v *view) assignedSpec(t *kmsg.CreateTopicsRequestTopic, spec *metadata.Top
 		}
 		lists[a.Partition] = a.Replicas
 	}
-	factor := -1
+	factor := 0
 	for i := range int32(len(lists)) {
 		replicas, ok := lists[i]
 		if !ok {
 			return &refusal{protocol.CodeInvalidReplicaAssignment, "partitions should be a consecutive 0-based integer sequence"}
 		}
-		if refused := v.checkReplicas(replicas, &factor); refused != nil {
+		if refused := v.checkNewReplicas(i, replicas, factor); refused != nil {
 			return refused
 		}
+		factor = len(replicas)
 		spec.Replicas = append(spec.Replicas, slices.Clone(replicas))
 	}
 	spec.Partitions, spec.ReplicationFactor = int32(len(lists)), int16(factor)
-	return nil
-}
-
-// checkReplicas checks the replica list of one partition; all lists must be as long as the first.
-func (v *view) checkReplicas(replicas []int32, factor *int) *refusal {
-	if *factor < 0 {
-		*factor = len(replicas)
-	}
-	if len(replicas) == 0 || len(replicas) != *factor {
-		return &refusal{protocol.CodeInvalidReplicaAssignment, "The manual partition assignment must name the same number of replicas, and at least one, for each partition."}
-	}
-	seen := make(map[int32]bool, len(replicas))
-	for _, id := range replicas {
-		if seen[id] {
-			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes the broker %d more than once.", id)}
-		}
-		if !v.alive(id) {
-			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf("The manual partition assignment includes broker %d, but no such broker is registered.", id)}
-		}
-		seen[id] = true
-	}
-	if _, ok := v.taker(replicas); !ok {
-		return &refusal{protocol.CodeInvalidReplicaAssignment, allDraining}
-	}
 	return nil
 }
 

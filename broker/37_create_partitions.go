@@ -2,11 +2,13 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -43,47 +45,58 @@ func (b *Broker) createPartitions(c *call, req *kmsg.CreatePartitionsRequest) {
 	c.reply(resp)
 }
 
+// addPartitions raises the number of a topic's partitions, and looks again when the topic changes or a broker ends meanwhile.
 func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequestTopic, validateOnly bool) *refusal {
-	v := b.view()
+	for attempt := 1; ; attempt++ {
+		v := b.view()
+		t, replicas, refused := v.partitionsToAdd(in)
+		if refused != nil || validateOnly {
+			return refused
+		}
+		have := int32(len(t.Partitions))
+		err := b.meta.CreatePartitions(ctx, t.ID, have, in.Count, b.placePartitions(t.ID, have, in.Count, replicas), replicas)
+		b.reconcile()
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, metadata.ErrStale) || attempt == placeAttempts:
+			return refusalOf(err)
+		}
+	}
+}
+
+// partitionsToAdd checks what one topic is asked for, and returns the assignments of the new partitions, if there are any.
+func (v *view) partitionsToAdd(in kmsg.CreatePartitionsRequestTopic) (*metadata.Topic, [][]int32, *refusal) {
 	t, ok := v.img.Topics[in.Topic]
 	if !ok {
-		return &refusal{protocol.CodeUnknownTopicOrPartition, "This server does not host this topic-partition."}
+		return nil, nil, &refusal{protocol.CodeUnknownTopicOrPartition, "This server does not host this topic-partition."}
 	}
 	if t.Name == offsetsTopic {
-		return &refusal{protocol.CodePolicyViolation, "groups are found by the number of partitions of this topic, so it cannot change"}
+		return nil, nil, &refusal{protocol.CodePolicyViolation, "groups are found by the number of partitions of this topic, so it cannot change"}
 	}
 	have := int32(len(t.Partitions))
 	switch {
 	case in.Count == have:
-		return &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", have)}
+		return nil, nil, &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf("Topic already has %d partition(s).", have)}
 	case in.Count < have:
-		return &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf(
+		return nil, nil, &refusal{protocol.CodeInvalidPartitions, fmt.Sprintf(
 			"The topic %s currently has %d partition(s); %d would not be an increase.", t.Name, have, in.Count)}
 	case in.Count-have > newPartitionsMax:
-		return &refusal{protocol.CodePolicyViolation, fmt.Sprintf(
+		return nil, nil, &refusal{protocol.CodePolicyViolation, fmt.Sprintf(
 			"%d new partitions are more than the %d that one request may add", in.Count-have, newPartitionsMax)}
+	case in.Assignment == nil:
+		return t, nil, nil
+	case int32(len(in.Assignment)) != in.Count-have:
+		return nil, nil, &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
+			"Attempted to add %d additional partition(s), but only %d assignment(s) were specified.", in.Count-have, len(in.Assignment))}
 	}
-	var replicas [][]int32
-	if in.Assignment != nil {
-		if int32(len(in.Assignment)) != in.Count-have {
-			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
-				"Attempted to add %d additional partition(s), but %d assignment(s) were specified.", in.Count-have, len(in.Assignment))}
+	factor := v.replicaCount(t, t.Partitions[0])
+	replicas := make([][]int32, len(in.Assignment))
+	for i, a := range in.Assignment {
+		if refused := v.checkNewReplicas(have+int32(i), a.Replicas, factor); refused != nil {
+			return nil, nil, refused
 		}
-		factor := -1
-		for _, a := range in.Assignment {
-			if refused := v.checkReplicas(a.Replicas, &factor); refused != nil {
-				return refused
-			}
-			replicas = append(replicas, slices.Clone(a.Replicas))
-		}
+		replicas[i] = slices.Clone(a.Replicas)
 	}
-	if validateOnly {
-		return nil
-	}
-	err := b.meta.CreatePartitions(ctx, t.ID, in.Count, b.placePartitions(t.ID, have, in.Count, replicas), replicas)
-	b.reconcile()
-	if err != nil {
-		return refusalOf(err)
-	}
-	return nil
+	return t, replicas, nil
 }

@@ -161,28 +161,8 @@ func (v *view) reassignment(t *metadata.Topic, id protocol.PartitionID, replicas
 	if to, ok := v.taker(replicas); ok {
 		return metadata.Reassignment{ID: id, To: to, Was: was, Pin: metadata.PinIsSet, Replicas: slices.Clone(replicas)}, nil
 	}
-	return metadata.Reassignment{}, &refusal{protocol.CodeInvalidReplicaAssignment, allDraining}
-}
-
-const allDraining = "The manual partition assignment includes no broker that takes partitions: all of it are draining."
-
-// checkAssignment checks the brokers of one partition's assignment, in Kafka's order.
-func (v *view) checkAssignment(replicas []int32) *refusal {
-	if len(replicas) == 0 {
-		return &refusal{protocol.CodeInvalidReplicaAssignment, "The manual partition assignment includes an empty replica list."}
-	}
-	sorted := slices.Sorted(slices.Values(replicas))
-	for i, id := range sorted {
-		if !v.alive(id) {
-			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
-				"The manual partition assignment includes broker %d, but no such broker is registered.", id)}
-		}
-		if i > 0 && sorted[i-1] == id {
-			return &refusal{protocol.CodeInvalidReplicaAssignment, fmt.Sprintf(
-				"The manual partition assignment includes the broker %d more than once.", id)}
-		}
-	}
-	return nil
+	return metadata.Reassignment{}, &refusal{protocol.CodeInvalidReplicaAssignment,
+		"The manual partition assignment includes no broker that takes partitions: all of them are draining."}
 }
 
 // replicaCount is how many replicas a partition shows when it is not on its way.

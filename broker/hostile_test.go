@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
 )
 
 // hostileTime is far more than any request below takes, on a busy machine under the race detector too, and less than what is quadratic in
@@ -242,7 +243,7 @@ func TestCollisionsAreLookedUp(t *testing.T) {
 	for i := range 100_000 {
 		img.Topics[fmt.Sprintf("a.%05d", i)] = &metadata.Topic{}
 	}
-	v := newView(img, nil, 1, metadata.BrokerInfo{}, nil)
+	v := newView(img, nil, wal.Life{Broker: 1}, metadata.BrokerInfo{}, nil)
 	start := time.Now()
 	for i := range 100_000 {
 		if v.collision(fmt.Sprintf("b.%05d", i)) || !v.collision(fmt.Sprintf("a_%05d", i)) {

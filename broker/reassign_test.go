@@ -157,6 +157,9 @@ func TestM13AssignedWhenCreated(t *testing.T) {
 	if moves := controller.Plan(controller.StateOf(one.broker.meta.Image()), controller.Options{}); len(moves) != 0 {
 		t.Errorf("balance would take them away: %v", moves)
 	}
+	uneven := growRequest("t", 6)
+	uneven.Topics[0].Assignment = []kmsg.CreatePartitionsRequestTopicAssignment{{Replicas: []int32{2}}}
+	wantCode(t, "grow by a list of another length", ask[*kmsg.CreatePartitionsResponse](c, uneven).Topics[0].ErrorCode, protocol.CodeInvalidReplicaAssignment)
 	waitFor(t, "broker 2 to serve them", func() bool { return dial(t, two.kafka).produce("t", 4, batchOf("a")).ErrorCode == 0 })
 	v := one.broker.view()
 	if life, ok := v.taker([]int32{9, 2}); !ok || life != two.broker.life {
@@ -164,6 +167,25 @@ func TestM13AssignedWhenCreated(t *testing.T) {
 	}
 	if _, ok := v.taker([]int32{9}); ok {
 		t.Error("a stranger takes partitions")
+	}
+	for name, tt := range map[string]struct {
+		replicas []int32
+		factor   int
+		brokers  map[int32]metadata.Broker
+		refused  bool
+	}{
+		"as many as others have":      {[]int32{2, 1}, 2, v.img.Brokers, false},
+		"more":                        {[]int32{2, 1}, 1, v.img.Brokers, true},
+		"of a broker that drains":     {[]int32{2}, 0, map[int32]metadata.Broker{2: {Life: two.broker.life, BrokerInfo: metadata.BrokerInfo{Draining: true}}}, true},
+		"of this one, without lease":  {[]int32{1}, 0, nil, false},
+		"of this one while it drains": {[]int32{1}, 0, map[int32]metadata.Broker{1: {Life: one.broker.life, BrokerInfo: metadata.BrokerInfo{Draining: true}}}, true},
+	} {
+		img := *v.img
+		img.Brokers = tt.brokers
+		w := &view{img: &img, life: v.life, self: v.self, brokers: v.brokers}
+		if refused := w.checkNewReplicas(0, tt.replicas, tt.factor); (refused != nil) != tt.refused {
+			t.Errorf("%s: %+v", name, refused)
+		}
 	}
 }
 

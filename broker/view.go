@@ -18,6 +18,7 @@ type view struct {
 	img      *metadata.Image
 	layers   kafkaconfig.Layers
 	settings kafkaconfig.BrokerSettings
+	life     wal.Life // of this broker, whose id is self
 	self     int32
 	selfInfo metadata.BrokerInfo
 
@@ -44,16 +45,17 @@ func (b *Broker) view() *view {
 	if found := b.cutOff.Load(); found != nil {
 		cutOff = *found
 	}
-	v := newView(img, b.cfg.Kafka, b.life.Broker, b.info, cutOff)
+	v := newView(img, b.cfg.Kafka, b.life, b.info, cutOff)
 	b.current.Store(v)
 	return v
 }
 
-func newView(img *metadata.Image, static map[string]string, self int32, info metadata.BrokerInfo, cutOff map[int32]metadata.BrokerInfo) *view {
+func newView(img *metadata.Image, static map[string]string, life wal.Life, info metadata.BrokerInfo, cutOff map[int32]metadata.BrokerInfo) *view {
+	self := life.Broker
 	id := strconv.Itoa(int(self))
 	own := map[string]string{"broker.id": id, "node.id": id} // told whether it was given or found
 	maps.Copy(own, static)
-	v := &view{img: img, self: self, selfInfo: info, layers: kafkaconfig.Layers{
+	v := &view{img: img, life: life, self: self, selfInfo: info, layers: kafkaconfig.Layers{
 		Broker:         img.BrokerConfigs[self].Values,
 		ClusterDefault: img.BrokerConfigs[metadata.DefaultBroker].Values,
 		Static:         own,
@@ -145,16 +147,6 @@ func (v *view) assigned(pin *metadata.Pin, leader int32) []int32 {
 		out = append(out, leader)
 	}
 	return out
-}
-
-// taker is the life of the first broker of an assignment that takes partitions.
-func (v *view) taker(replicas []int32) (wal.Life, bool) {
-	for _, broker := range replicas {
-		if to, ok := v.img.Brokers[broker]; ok && !to.Draining {
-			return to.Life, true
-		}
-	}
-	return wal.Life{}, false
 }
 
 // topicByRef finds a topic by id, or by name when the id is zero.

@@ -112,7 +112,7 @@ type TopicSpec struct {
 	ReplicationFactor int16
 	Internal          bool
 	Configs           map[string]string
-	// Replicas are the pins of the partitions, see Pin; nil: no operator said where they are to be.
+	// Replicas are the pins of the partitions, one for each and not empty, see Pin; nil: no operator said where they are to be.
 	Replicas [][]int32
 }
 

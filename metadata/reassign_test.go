@@ -1,7 +1,9 @@
 package metadata
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 
@@ -30,10 +32,10 @@ func TestPinnedFromTheBeginning(t *testing.T) {
 	if _, err := s.putParts(t.Context(), "interrupted", newParts{topic: id, from: n, to: n + 2, owner: ownedBy(one), replicas: [][]int32{{7}, {8}}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CreatePartitions(t.Context(), id, n+1, ownedBy(one), nil); err != nil {
+	if err := s.CreatePartitions(t.Context(), id, n, n+1, ownedBy(one), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.CreatePartitions(t.Context(), id, n+2, ownedBy(one), [][]int32{{5, 6}}); err != nil {
+	if err := s.CreatePartitions(t.Context(), id, n+1, n+2, ownedBy(one), [][]int32{{5, 6}}); err != nil {
 		t.Fatal(err)
 	}
 	for i, p := range s.Image().TopicsByID[id].Partitions {
@@ -52,6 +54,57 @@ func TestPinnedFromTheBeginning(t *testing.T) {
 	r, err := s.read(t.Context(), "test", clientv3.OpGet(s.keys.pins(), clientv3.WithPrefix(), clientv3.WithCountOnly()))
 	if err != nil || r.Responses[0].GetResponseRange().Count != 0 {
 		t.Errorf("pins are left: %v, %v", r, err)
+	}
+}
+
+// betweenWrites does something once, before the n-th write.
+type betweenWrites struct {
+	kvAPI
+	n  int
+	do func()
+}
+
+func (b *betweenWrites) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, error) {
+	if op.IsTxn() {
+		if _, then, _ := op.Txn(); slices.ContainsFunc(then, func(o clientv3.Op) bool { return o.IsPut() || o.IsDelete() }) {
+			if b.n--; b.n == 0 {
+				b.do()
+			}
+		}
+	}
+	return b.kvAPI.Do(ctx, op)
+}
+
+// TestPartitionsAddedTwiceAtOnce: of two who add partitions to a topic at the same time one succeeds, with its own owners and pins.
+func TestPartitionsAddedTwiceAtOnce(t *testing.T) {
+	for _, other := range []struct {
+		name     string
+		replicas [][]int32
+	}{{"without an assignment", nil}, {"with another one", [][]int32{{8}, {9}}}} {
+		for write := range 3 {
+			t.Run(fmt.Sprintf("%s, before write %d", other.name, write+1), func(t *testing.T) {
+				b := &betweenWrites{}
+				s := openWith(t, func(c *Config) { c.wrapKV = func(kv kvAPI) kvAPI { b.kvAPI = kv; return b } })
+				one, two := newLife(t, s), must[wal.Life](t)(s.OpenLife(t.Context(), 2))
+				id, quick := create(t, s, "t", 3, one).ID, open(t)
+				b.n, b.do = write+1, func() {
+					if err := quick.CreatePartitions(t.Context(), id, 3, 5, ownedBy(two), other.replicas); err != nil {
+						t.Errorf("who is quicker: %v", err)
+					}
+				}
+				if err := s.CreatePartitions(t.Context(), id, 3, 5, ownedBy(one), [][]int32{{6}, {7}}); !errors.Is(err, ErrStale) {
+					t.Errorf("who is slower: %v, want ErrStale", err)
+				}
+				for i, p := range quick.Image().TopicsByID[id].Partitions[3:] {
+					if pinned := p.Pin != nil; p.Owner != two || pinned != (other.replicas != nil) || pinned && !slices.Equal(p.Pin.Replicas, other.replicas[i]) {
+						t.Errorf("partition %d: %+v, pin %+v", 3+i, p, p.Pin)
+					}
+				}
+				if err := s.CreatePartitions(t.Context(), id, 3, 6, ownedBy(one), [][]int32{{1}, {2}, {3}}); !errors.Is(err, ErrStale) {
+					t.Errorf("from a number that is not so any more: %v, want ErrStale", err)
+				}
+			})
+		}
 	}
 }
 

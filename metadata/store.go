@@ -48,7 +48,7 @@ type Config struct {
 	TLS *tls.Config
 	// Username and Password are for an etcd with authentication; empty is without.
 	Username, Password string
-	// Timeout bounds each call, zero means 5 s.
+	// Timeout bounds each call, and each batch of those that write the partitions of a topic; zero means 5 s.
 	Timeout time.Duration
 	// LeaseTTL is the life of a broker's liveness key without keep-alives, zero means 10 s. etcd counts whole seconds.
 	LeaseTTL time.Duration

@@ -186,7 +186,7 @@ func lostTopicAnswers(t *testing.T, s *Store, fault func(), l wal.Life) {
 		t.Fatalf("create: image has %+v, want %+v", got, topic)
 	}
 	fault()
-	if err := s.CreatePartitions(ctx, topic.ID, 5, ownedBy(l), nil); err != nil || len(s.Image().Topics["a"].Partitions) != 5 {
+	if err := s.CreatePartitions(ctx, topic.ID, 3, 5, ownedBy(l), nil); err != nil || len(s.Image().Topics["a"].Partitions) != 5 {
 		t.Errorf("create partitions: %v", err)
 	}
 	fault()

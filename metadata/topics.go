@@ -38,22 +38,12 @@ func (s *Store) CreateTopics(ctx context.Context, specs []TopicSpec, owner func(
 }
 
 func (s *Store) createTopic(ctx context.Context, spec TopicSpec, owner func(i int32) wal.Life) (*Topic, int64, error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
 	what := "create topic " + spec.Name
 	if spec.Partitions < 1 {
 		return nil, 0, fmt.Errorf("%s with %d partitions: %w", what, spec.Partitions, ErrPartitionCount)
 	}
 	for range createAttempts {
-		// A look before the work: the last transaction decides.
-		r, err := s.read(ctx, what, clientv3.OpGet(s.keys.name(spec.Name)))
-		if err != nil {
-			return nil, 0, err
-		}
-		if kvAt(r, 0) != nil {
-			return nil, 0, s.nameTaken(r, spec.Name)
-		}
-		open, err := s.openStates(ctx, what, owner, 0, spec.Partitions)
+		open, err := s.beforeTopic(ctx, what, spec, owner)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -76,8 +66,24 @@ func (s *Store) createTopic(ctx context.Context, spec TopicSpec, owner func(i in
 	return nil, 0, fmt.Errorf("%s: %w", what, ErrStale)
 }
 
+// beforeTopic looks before the work; the last transaction decides. It returns comparisons that hold while the owners are OPEN.
+func (s *Store) beforeTopic(ctx context.Context, what string, spec TopicSpec, owner func(i int32) wal.Life) ([]clientv3.Cmp, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	r, err := s.read(ctx, what, clientv3.OpGet(s.keys.name(spec.Name)))
+	if err != nil {
+		return nil, err
+	}
+	if kvAt(r, 0) != nil {
+		return nil, s.nameTaken(r, spec.Name)
+	}
+	return s.openStates(ctx, what, owner, 0, spec.Partitions)
+}
+
 // publishTopic makes a topic visible whose partitions are written. It returns nil without an error when a sweep took them.
 func (s *Store) publishTopic(ctx context.Context, what string, spec TopicSpec, id protocol.TopicID, firstRev int64, open []clientv3.Cmp) (*Topic, int64, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
 	op, now := newOp(), time.Now()
 	record := topicValue{
 		header: newHeader(op), Name: spec.Name, Partitions: spec.Partitions, Factor: spec.ReplicationFactor,
@@ -159,11 +165,11 @@ type newParts struct {
 }
 
 // putParts writes the first ownership records of partitions, and their pins, in batches that hold while the comparisons do. They show only
-// once the topic's record counts them. An interrupted CreatePartitions may have left pins: they do not stay.
+// once the topic's record counts them.
 func (s *Store) putParts(ctx context.Context, what string, n newParts, when []clientv3.Cmp) ([]Partition, error) {
 	parts := make([]Partition, 0, n.to-n.from)
 	batch := int32(batchOps)
-	if n.replicas != nil || n.from > 0 {
+	if n.replicas != nil {
 		batch /= 2
 	}
 	for from := n.from; from < n.to; {
@@ -175,17 +181,12 @@ func (s *Store) putParts(ctx context.Context, what string, n newParts, when []cl
 			puts = append(puts, clientv3.OpPut(s.keys.part(id), encodePart(op, life, 0, 0, []EpochStart{{Epoch: 0, Start: 0, Life: life}})))
 			if n.replicas != nil {
 				puts = append(puts, clientv3.OpPut(s.keys.pin(id), encode(pinValue{newHeader(op), n.replicas[i-n.from]})))
-			} else if n.from > 0 {
-				puts = append(puts, clientv3.OpDelete(s.keys.pin(id)))
 			}
 			parts = append(parts, Partition{Owner: life})
 		}
-		r, ok, err := s.commit(ctx, write{what: what, when: when, then: puts})
+		r, err := s.writeBatch(ctx, write{what: what, when: when, then: puts})
 		if err != nil {
 			return nil, err
-		}
-		if !ok {
-			return nil, fmt.Errorf("%s: %w", what, ErrStale)
 		}
 		for i := from; i < end; i++ {
 			parts[i-n.from].Rev = r.Header.Revision
@@ -193,6 +194,17 @@ func (s *Store) putParts(ctx context.Context, what string, n newParts, when []cl
 		from = end
 	}
 	return parts, nil
+}
+
+// writeBatch makes one of many transactions, in a time of its own. ErrStale: a comparison does not hold.
+func (s *Store) writeBatch(ctx context.Context, w write) (*clientv3.TxnResponse, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	r, ok, err := s.commit(ctx, w)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: %w", w.what, ErrStale)
+	}
+	return r, err
 }
 
 // DeleteTopic removes a topic: it vanishes in one transaction, its other records follow. What an

@@ -2,41 +2,85 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
-// CreatePartitions raises the number of a topic's partitions to count; owner names the life that owns partition i. replicas are the pins of
-// the new ones, see Pin, or nil.
-// Errors: ErrUnknownTopic, ErrPartitionCount when count is not above the present number, ErrStale.
-func (s *Store) CreatePartitions(ctx context.Context, id protocol.TopicID, count int32, owner func(i int32) wal.Life, replicas [][]int32) error {
+// CreatePartitions raises the number of a topic's partitions; owner names the life that owns partition i. replicas are the pins of the new
+// ones, one for each and not empty, see Pin, or nil. Errors: ErrUnknownTopic; ErrPartitionCount when the topic has as many already;
+// ErrStale when it has not the number that the call is from, is changed meanwhile, or an owner is not OPEN.
+func (s *Store) CreatePartitions(ctx context.Context, id protocol.TopicID, from, to int32, owner func(i int32) wal.Life, replicas [][]int32) error {
+	what := fmt.Sprintf("raise topic %s from %d to %d partitions", id, from, to)
+	v, rev, open, err := s.beforePartitions(ctx, what, id, from, to, owner)
+	if err != nil {
+		return err
+	}
+	same := []clientv3.Cmp{revIs(s.keys.topic(id), rev)}
+	if err := s.removePins(ctx, what, id, from, same); err != nil {
+		return err
+	}
+	if _, err := s.putParts(ctx, what, newParts{topic: id, from: from, to: to, owner: owner, replicas: replicas}, same); err != nil {
+		return err
+	}
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
-	what := fmt.Sprintf("raise topic %s to %d partitions", id, count)
-	v, rev, err := s.topicRecord(ctx, what, id)
-	if err != nil {
-		return err
-	}
-	if count <= v.Partitions {
-		return fmt.Errorf("%s: %w: it has %d", what, ErrPartitionCount, v.Partitions)
-	}
-	open, err := s.openStates(ctx, what, owner, v.Partitions, count)
-	if err != nil {
-		return err
-	}
-	// Records that are not counted yet may be written again; the comparison keeps off those that are.
-	same := []clientv3.Cmp{revIs(s.keys.topic(id), rev)}
-	n := newParts{topic: id, from: v.Partitions, to: count, owner: owner, replicas: replicas}
-	if _, err := s.putParts(ctx, what, n, same); err != nil {
-		return err
-	}
-	v.Partitions = count
+	v.Partitions = to
 	return s.replaceTopic(ctx, what, id, v, rev, open)
+}
+
+// beforePartitions replaces a topic's record by itself and returns it with its new revision, which all that follows compares: who writes
+// the same partitions at the same time, or late, is refused. The comparisons hold while the owners are OPEN.
+func (s *Store) beforePartitions(ctx context.Context, what string, id protocol.TopicID, from, to int32, owner func(i int32) wal.Life) (topicValue, int64, []clientv3.Cmp, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	v, rev, err := s.topicRecord(ctx, what, id)
+	switch {
+	case err != nil:
+		return v, 0, nil, err
+	case to <= v.Partitions:
+		return v, 0, nil, fmt.Errorf("%s: %w: it has %d", what, ErrPartitionCount, v.Partitions)
+	case from != v.Partitions:
+		s.seen(ctx, rev)
+		return v, 0, nil, fmt.Errorf("%s: %w: it has %d", what, ErrStale, v.Partitions)
+	}
+	open, err := s.openStates(ctx, what, owner, from, to)
+	if err != nil {
+		return v, 0, nil, err
+	}
+	v.header = newHeader(newOp())
+	rev, err = s.swap(ctx, what, s.keys.topic(id), v.Op, encode(v), []clientv3.Cmp{revIs(s.keys.topic(id), rev)})
+	return v, rev, open, err
+}
+
+// removePins removes the pins that an interrupted CreatePartitions left of partitions that the topic does not have.
+func (s *Store) removePins(ctx context.Context, what string, id protocol.TopicID, from int32, when []clientv3.Cmp) error {
+	var left []clientv3.Op
+	var bad error
+	err := s.page(ctx, s.keys.pinsOf(id), 0, func(kv *mvccpb.KeyValue) {
+		p, err := parsePartition(strings.TrimPrefix(string(kv.Key), s.keys.pins()))
+		if err != nil {
+			bad = fmt.Errorf("key %s: %w", kv.Key, err)
+		} else if p.Partition >= from {
+			left = append(left, clientv3.OpDelete(string(kv.Key)))
+		}
+	})
+	if err = errors.Join(err, bad); err != nil {
+		return err
+	}
+	for some := range slices.Chunk(left, batchOps) {
+		if _, err := s.writeBatch(ctx, write{what: what, when: when, then: some}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // SetTopicConfigs replaces a topic's configs if its record is still at rev, else ErrStale.
@@ -62,6 +106,16 @@ func (s *Store) replaceTopic(ctx context.Context, what string, id protocol.Topic
 
 // replace puts one value if all comparisons hold, else ErrStale, and waits until the Image shows it.
 func (s *Store) replace(ctx context.Context, what, key, op, value string, when []clientv3.Cmp, how ...clientv3.OpOption) error {
+	rev, err := s.swap(ctx, what, key, op, value, when, how...)
+	if err != nil {
+		return err
+	}
+	s.seen(ctx, rev)
+	return nil
+}
+
+// swap puts one value if all comparisons hold, else ErrStale, and returns its revision.
+func (s *Store) swap(ctx context.Context, what, key, op, value string, when []clientv3.Cmp, how ...clientv3.OpOption) (int64, error) {
 	r, ok, err := s.commit(ctx, write{
 		what: what, when: when,
 		then:   []clientv3.Op{clientv3.OpPut(key, value, how...)},
@@ -69,17 +123,15 @@ func (s *Store) replace(ctx context.Context, what, key, op, value string, when [
 		mine:   func(r *clientv3.TxnResponse) bool { return opAt(r, 0, op) },
 	})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !ok {
-		return fmt.Errorf("%s: %w", what, ErrStale)
+		return 0, fmt.Errorf("%s: %w", what, ErrStale)
 	}
-	rev := r.Header.Revision
 	if !r.Succeeded {
-		rev = revAt(r, 0)
+		return revAt(r, 0), nil
 	}
-	s.seen(ctx, rev)
-	return nil
+	return r.Header.Revision, nil
 }
 
 // SetBrokerConfigs replaces the dynamic configs of a broker, or of DefaultBroker, if they are still at rev, else ErrStale.
