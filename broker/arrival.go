@@ -26,7 +26,7 @@ const (
 type arrivals struct {
 	mu   sync.Mutex
 	c    chan struct{}
-	left map[protocol.PartitionID]time.Time // what this life has given away in the last leftMax, and since when
+	left map[protocol.PartitionID]time.Time // what this life has given away, and when; entries older than leftMax say nothing
 }
 
 // gaveAway notes partitions that are others' since now, and wakes who waits for them.

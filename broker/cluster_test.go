@@ -61,6 +61,9 @@ func (c *testCluster) move(t *testing.T, id protocol.PartitionID) (to *testBroke
 	if err := from.broker.handOver(t.Context(), []partition.Transfer{{ID: id, To: to.broker.life}}); err != nil {
 		t.Fatal(err)
 	}
+	if d := from.broker.arrivals.worth(id, false, time.Now()); d != 0 {
+		t.Errorf("who has just given %s away waits %v for it", id, d)
+	}
 	waitFor(t, "the new owner to serve "+id.String(), func() bool {
 		_, ok := to.broker.logs.Get(id)
 		return ok

@@ -20,9 +20,11 @@ func TestMinIO(t *testing.T) {
 	load := b.load(outagetest.Options{Restarts: true, ProduceTimeout: time.Second})
 
 	b.shutdown()
-	for _, unclean := range []string{"the last checkpoint was not written", "the log is closed but not marked so"} {
-		if strings.Contains(b.logs.String(), unclean) {
-			t.Errorf("a clean stop warned:\n%s", b.logs.String())
+	for line := range strings.Lines(b.logs.String()) {
+		// Half a second for etcd and one for clients may be too short on a busy machine, and nothing is lost by that.
+		late := strings.Contains(line, "liveness key stays") || strings.Contains(line, "connections were cut")
+		if strings.Contains(line, "WARN") && !late {
+			t.Errorf("a clean stop warned: %s", line)
 		}
 	}
 	b.start()

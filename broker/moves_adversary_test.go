@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -17,6 +18,12 @@ import (
 // TestShardThatLeftUnnoticed: a partition of __consumer_offsets leaves and nobody tells its coordinator, as when a move of unknown outcome is settled by
 // a checkpoint. The old coordinator tells no offset of before, and the one it becomes when the partition is back knows what was committed meanwhile.
 func TestShardThatLeftUnnoticed(t *testing.T) {
+	for _, back := range []string{"given back", "taken over"} {
+		t.Run(back, func(t *testing.T) { shardThatLeftUnnoticed(t, back == "taken over") })
+	}
+}
+
+func shardThatLeftUnnoticed(t *testing.T, claimed bool) {
 	c := startCluster(t, 2)
 	dial(t, c.brokers[0].kafka).createTopic("t", 1)
 	client := c.brokers[0].client()
@@ -76,14 +83,18 @@ func TestShardThatLeftUnnoticed(t *testing.T) {
 	if got := fetch(from); strings.Contains(got, "offset 100") {
 		t.Errorf("the old coordinator tells of %s, and 200 was committed", got)
 	}
-	for i := range all {
-		all[i].To = from.broker.life
-	}
 	from.broker.known.Lock() // what is done with a log that is open again waits
 	release := sync.OnceFunc(from.broker.known.Unlock)
 	defer release()
-	if err := to.broker.handOver(t.Context(), all); err != nil {
-		t.Error(err)
+	if claimed {
+		to.vanish()
+	} else {
+		for i := range all {
+			all[i].To = from.broker.life
+		}
+		if err := to.broker.handOver(t.Context(), all); err != nil {
+			t.Error(err)
+		}
 	}
 	waitFor(t, "the old owner to have it again", func() bool { _, ok := from.broker.logs.Get(all[0].ID); return ok })
 	if got := fetch(from); strings.Contains(got, "offset 100") {
@@ -95,6 +106,18 @@ func TestShardThatLeftUnnoticed(t *testing.T) {
 		t.Errorf("after it came back the coordinator tells %s", got)
 	}
 }
+
+// vanish ends a broker that hands nothing over and does not close its log. Its lease goes at once.
+func (b *testBroker) vanish() {
+	b.t.Helper()
+	b.stop = nil
+	b.broker.fence(errVanished)
+	if err := <-b.stopped; !errors.Is(err, errVanished) {
+		b.t.Errorf("the broker ended with: %v", err)
+	}
+}
+
+var errVanished = errors.New("the test lets it vanish")
 
 // TestIntentBeforeAdoption: an intent comes while the partition that it is for is being opened. Nothing changes in etcd afterwards.
 func TestIntentBeforeAdoption(t *testing.T) {

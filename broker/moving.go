@@ -20,7 +20,7 @@ import (
 const (
 	// ownershipRetry is the pause before what failed is tried again.
 	ownershipRetry = 500 * time.Millisecond
-	// complainEvery is the time between two lines about a failure that stays the same.
+	// complainEvery is the time between two lines about work that fails again and again.
 	complainEvery = 10 * time.Second
 	// handOverTimeout bounds one round of giving partitions away: appends wait meanwhile, and go on here when it is over.
 	handOverTimeout = 10 * time.Second
@@ -55,7 +55,7 @@ func (b *Broker) onChange(ctx context.Context, what string, once func(context.Co
 		}
 		var again <-chan time.Time
 		if err != nil && ctx.Err() == nil {
-			if !errors.Is(err, metadata.ErrStale) && failing.news(err, time.Now()) { // stale: somebody was quicker
+			if !errors.Is(err, metadata.ErrStale) && failing.news(time.Now()) { // stale: somebody was quicker
 				b.log.Warn("moving partitions failed; it is tried again", slog.String("work", what), slog.Any("error", err))
 			}
 			again = time.After(ownershipRetry)
@@ -69,18 +69,16 @@ func (b *Broker) onChange(ctx context.Context, what string, once func(context.Co
 	}
 }
 
-// A complaint is what was last said about work that fails again and again.
-type complaint struct {
-	said string
-	at   time.Time
-}
+// A complaint is when a line was last written about work that fails again and again; zero: it did not fail.
+type complaint time.Time
 
-// news reports whether a failure is worth a line, and takes it for said.
-func (c *complaint) news(err error, now time.Time) bool {
-	if err.Error() == c.said && now.Sub(c.at) < complainEvery {
+// news reports whether a failure is worth a line, and takes it for written. The texts of failures tell little: each time another partition
+// may be the first.
+func (c *complaint) news(now time.Time) bool {
+	if at := time.Time(*c); !at.IsZero() && now.Sub(at) < complainEvery {
 		return false
 	}
-	c.said, c.at = err.Error(), now
+	*c = complaint(now)
 	return true
 }
 
@@ -147,6 +145,7 @@ func (b *Broker) opened(ids []protocol.PartitionID) {
 // life serves: then its log has been ended.
 func (b *Broker) handOverIntended(ctx context.Context) error {
 	left, stay, err := b.logs.SettleMoves(ctx)
+	b.arrivals.gaveAway(left, time.Now())
 	b.unloadShards(left)
 	if len(stay) > 0 {
 		b.opened(stay) // coordinators among them were dropped meanwhile

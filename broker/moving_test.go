@@ -1,23 +1,25 @@
 package broker
 
 import (
-	"errors"
 	"testing"
 	"time"
 )
 
-// TestComplaint: a failure that stays the same is told now and then, another one at once.
+// TestComplaint: work that fails is told of at once, and then now and then.
 func TestComplaint(t *testing.T) {
 	var c complaint
 	now := time.Now()
 	for i, tt := range []struct {
 		after time.Duration
-		what  string
 		want  bool
-	}{{0, "a", true}, {ownershipRetry, "a", false}, {ownershipRetry, "b", true}, {complainEvery - 1, "b", false}, {1, "b", true}} {
+	}{{0, true}, {ownershipRetry, false}, {complainEvery - ownershipRetry, true}, {complainEvery - 1, false}, {1, true}} {
 		now = now.Add(tt.after)
-		if got := c.news(errors.New(tt.what), now); got != tt.want {
-			t.Errorf("%d: %s after %v is news: %v", i, tt.what, tt.after, got)
+		if got := c.news(now); got != tt.want {
+			t.Errorf("%d: after %v it is news: %v", i, tt.after, got)
 		}
+	}
+	c = complaint{}
+	if !c.news(now) {
+		t.Error("a failure after a success is no news")
 	}
 }

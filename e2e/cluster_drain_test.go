@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,8 +14,7 @@ import (
 )
 
 const (
-	// drainGap is far above the 250 ms that a partition is to be away in a move, as the machine may be busy, and below a lease: it was handed
-	// over. The log tells what it was.
+	// drainGap is far above the 250 ms that a partition is to be away in a move, as the machine may be busy. The log tells what it was.
 	drainGap = brokerLease * 8 / 10
 )
 
@@ -43,6 +43,7 @@ func TestClusterDrain(t *testing.T) {
 		t.Logf("figure: SIGTERM of %s: ended after %v; longest gap between acknowledgements %v, in one partition %v",
 			name, took.Round(time.Millisecond), r.load.LongestGap(r.faultAt, at), r.load.LongestPartitionGap(r.faultAt, at))
 		r.within(r.load.LongestPartitionGap(r.faultAt, at).Length(), drainGap)
+		r.handedOver(victim)
 		// Longer than any session, so that whoever was forgotten would be missed.
 		r.during(12*time.Second, nil)
 		for _, g := range quiet {
@@ -66,6 +67,7 @@ func TestClusterRollingRestart(t *testing.T) {
 	r.fault()
 	for _, n := range r.cluster.Nodes {
 		took := n.Terminate()
+		r.handedOver(n)
 		n.Start()
 		r.cluster.AwaitBrokers(3)
 		t.Logf("%s stopped within %v", n.Name, took.Round(time.Millisecond))
@@ -108,6 +110,19 @@ func TestClusterScale(t *testing.T) {
 	_, gap := r.finish("1 to 3 to 1 brokers")
 	r.within(gap, drainGap)
 	r.survivors(1)
+}
+
+// handedOver checks that a broker which has ended gave everything away, and nobody had to take anything over.
+func (r *clusterRun) handedOver(victim *harness.Node) {
+	r.Helper()
+	if !strings.Contains(victim.Output(), "msg=drained") {
+		r.Errorf("%s did not drain", victim.Name)
+	}
+	for _, n := range r.cluster.Running() {
+		if strings.Contains(n.Output(), "took over partitions") {
+			r.Errorf("%s took over partitions of a broker that was to hand them over", n.Name)
+		}
+	}
 }
 
 // A quietGroup is a group of two members in which nothing is to happen.

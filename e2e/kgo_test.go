@@ -51,10 +51,13 @@ func TestKgoSuite(t *testing.T) {
 	if first.passed < fewest {
 		t.Errorf("only %d tests passed: %v", first.passed, first.err)
 	}
+	const mostAgain = 3 // tests that do not keep their windows are few
 	switch {
+	case first.unfinished > 0 || len(first.failed) > mostAgain:
+		t.Errorf("%d tests did not end, %v failed: %v", first.unfinished, first.failed, first.err)
 	case len(first.failed) > 0:
 		again := runKgo(t, broker, limited(t), "-parallel", "1", "-run", "^("+strings.Join(first.failed, "|")+")$")
-		if again.err != nil || again.passed < len(first.failed) {
+		if again.err != nil || again.unfinished > 0 || again.passed < len(first.failed) {
 			t.Errorf("failed twice: %v: %v", again.failed, again.err)
 		}
 	case first.err != nil:
@@ -64,9 +67,9 @@ func TestKgoSuite(t *testing.T) {
 
 // A kgoRun is how a run of the suite, or of a part, ended.
 type kgoRun struct {
-	passed int
-	failed []string // not subtests
-	err    error
+	passed, unfinished int
+	failed             []string // not subtests
+	err                error
 }
 
 // runKgo runs the suite, and tells what each test that failed has printed. A test that skips itself and should not fails t.
@@ -85,15 +88,20 @@ func runKgo(t *testing.T, broker *harness.Broker, report func(string, ...any), a
 			continue
 		}
 		switch e.Action {
+		case "run":
+			r.unfinished++
 		case "output":
 			outputs[e.Test] = append(outputs[e.Test], e.Output)
 		case "pass":
+			r.unfinished--
 			r.passed++
 		case "skip":
+			r.unfinished--
 			if !kgoIsSkipped(e.Test) {
 				t.Errorf("%s skipped itself: %s", e.Test, last(outputs[e.Test]))
 			}
 		case "fail":
+			r.unfinished--
 			report("%s failed:\n%s", e.Test, last(outputs[e.Test]))
 			if !strings.Contains(e.Test, "/") {
 				r.failed = append(r.failed, e.Test)

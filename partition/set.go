@@ -128,8 +128,8 @@ func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	return l
 }
 
-// Delete drops a log whose partition does not exist any more: its long polls wake, and appends and reads fail with ErrUnknownPartition. Appends that wait are answered so when
-// their slot is committed: until then the write-ahead log reads their bytes.
+// Delete drops a log whose partition does not exist any more: its long polls wake, and appends and reads fail with ErrUnknownPartition.
+// Appends that wait are answered so when their slot is committed: until then the write-ahead log reads their bytes.
 func (s *Set) Delete(id protocol.PartitionID) {
 	s.mu.Lock()
 	delete(s.departed, id)

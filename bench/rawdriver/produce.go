@@ -33,9 +33,10 @@ type Produce struct {
 	// a connection's partitions come again after Depth batches.
 	Keyed bool
 
-	Rate     float64       // requests per second over all connections; 0: as fast as answers allow
-	For      time.Duration // how long to send, unless Requests is set
-	Requests int           // per connection
+	Rate float64 // requests per second over all connections; 0: as fast as answers allow
+	// For is how long to send, unless Requests is set. With a Rate what is late by then is sent too, for as long again at most.
+	For      time.Duration
+	Requests int // per connection
 }
 
 // Run sends until the time is over and waits for all answers.

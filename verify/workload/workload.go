@@ -115,7 +115,8 @@ func (w *Workload) start(ctx, sending, reading context.Context) error {
 
 // createTopic returns when every partition of the new topic has a leader that answers.
 func (w *Workload) createTopic(ctx context.Context) error {
-	for tried := false; ; tried = true {
+	tried := false
+	for ; ; tried = true {
 		_, err := w.admin.CreateTopic(ctx, w.o.Partitions, w.o.Replication, w.o.Configs, w.o.Topic)
 		if err == nil || tried && errors.Is(err, kerr.TopicAlreadyExists) { // an attempt may succeed and its answer be lost
 			break
@@ -124,7 +125,12 @@ func (w *Workload) createTopic(ctx context.Context) error {
 			return fmt.Errorf("create topic %s: %w", w.o.Topic, err)
 		}
 	}
-	_, err := w.listed(ctx, w.admin.ListEndOffsets)
+	ends, err := w.listed(ctx, w.admin.ListEndOffsets)
+	for _, end := range ends {
+		if tried && end.Offset > 0 {
+			return fmt.Errorf("create topic %s: %w, and has records", w.o.Topic, kerr.TopicAlreadyExists)
+		}
+	}
 	return err
 }
 
