@@ -71,6 +71,8 @@ type Controller struct {
 	mu sync.Mutex
 	// sealed are the lives whose logs have ended, as far as this controller asked.
 	sealed map[wal.Life]bool
+	// waits are the partitions that plans wait for, while this broker is the controller.
+	waits waits
 	// term is what is known of loads since this broker is the controller; nil when it is not.
 	term *term
 }
@@ -183,6 +185,9 @@ func (c *Controller) state(img *metadata.Image) State {
 		p := &s.Partitions[i]
 		p.Orphan = c.sealed[p.Owner]
 	}
+	var stuck int
+	c.waits, stuck = c.waits.mark(&s, time.Now())
+	c.Metrics.stuck(stuck)
 	return s
 }
 

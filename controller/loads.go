@@ -168,8 +168,9 @@ func (c *Controller) noteMoves(moves []Move) {
 func (c *Controller) endTerm() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.term = nil
+	c.term, c.waits = nil, nil
 	c.Metrics.unknown(0)
+	c.Metrics.stuck(0)
 }
 
 // readLoads asks for loads when it is time. It does not wait for them: what is to be done about dead brokers must not. If they cannot be

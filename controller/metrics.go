@@ -8,8 +8,8 @@ import (
 
 // Metrics are those of the controller that runs in a broker. A nil one counts nothing.
 type Metrics struct {
-	moves   *prometheus.CounterVec
-	missing prometheus.Gauge
+	moves         *prometheus.CounterVec
+	missing, held prometheus.Gauge
 }
 
 // NewMetrics registers them. The error is the Registerer's.
@@ -23,8 +23,12 @@ func NewMetrics(r prometheus.Registerer) (*Metrics, error) {
 			Namespace: "tidemill", Subsystem: "controller", Name: "unknown_loads",
 			Help: "Partitions whose load this broker, as the controller, does not know: while there are any, plans go by count alone.",
 		}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "tidemill", Subsystem: "controller", Name: "stuck_partitions",
+			Help: "Partitions that this broker, as the controller, sent elsewhere, or found without an owner, minutes ago, and that are so still.",
+		}),
 	}
-	return m, errors.Join(r.Register(m.moves), r.Register(m.missing))
+	return m, errors.Join(r.Register(m.moves), r.Register(m.missing), r.Register(m.held))
 }
 
 func (m *Metrics) planned(counts map[Reason]int) {
@@ -39,5 +43,11 @@ func (m *Metrics) planned(counts map[Reason]int) {
 func (m *Metrics) unknown(partitions int) {
 	if m != nil {
 		m.missing.Set(float64(partitions))
+	}
+}
+
+func (m *Metrics) stuck(partitions int) {
+	if m != nil {
+		m.held.Set(float64(partitions))
 	}
 }

@@ -11,7 +11,8 @@
 //   - P3 An intent stands while its target is live and not draining. Otherwise a partition that must move still (P1, P2)
 //     gets a new target, and for any other the intent is cancelled.
 //   - P4 A partition whose owner is gone while its log is not SEALED is left alone: nothing can be done for it (S7).
-//   - P5 Balance begins when P1 to P4 leave nothing to do or to wait for, since each of them changes what is even.
+//   - P5 Balance begins when P1 to P4 leave nothing to do or to wait for, since each of them changes what is even. What is stuck
+//     is not waited for: one damaged partition must not keep a new broker from its share.
 //     Then a dimension (partitions, bytes, requests) in which some broker is off the mean by the threshold is evened out,
 //     until every broker is within half of it or no move helps. Between the two nothing moves, so that loads may swing.
 //   - P6 Every move for balance lowers the sum of the squares of all brokers' normalised loads. So no sequence of plans comes
@@ -55,6 +56,8 @@ type Partition struct {
 	Load   Load
 	// Pinned: balance leaves it where it is, because an operator sent it there (P7).
 	Pinned bool
+	// Stuck: its intent, or the end of its owner's log, is waited for since so long that nobody knows whether it will come (P5).
+	Stuck bool
 	// Recent: it came to its owner lately, for balance, or so lately that its load was not measured there yet (P8).
 	Recent bool
 }
@@ -125,7 +128,7 @@ func Plan(s State, o Options) []Move {
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
 		seat, st := f.stand(p)
-		homes[i] = seat
+		homes[i] = nowhere // balance moves what is settled
 		switch st {
 		case orphaned:
 			orphans = append(orphans, p)
@@ -134,8 +137,9 @@ func Plan(s State, o Options) []Move {
 		case misdirected:
 			cancelled = append(cancelled, p)
 		case underWay, stranded:
-			waiting = true
+			waiting = waiting || !p.Stuck
 		case settled:
+			homes[i] = seat
 		}
 		f.add(seat, p)
 	}

@@ -23,7 +23,7 @@ var rewrite = flag.Bool("rewrite", false, "rewrite the transcripts in testdata w
 //	broker ID... [rack=NAME]          a broker comes; if there was one, this is its next life, printed as ID.LIFE
 //	drain ID...   gone ID...          it is draining; it is not registered any more
 //	seal LIFE                         a log was sealed: what the life owns are orphans
-//	topic NAME[/FROM-TO] owner=LIFE,... [bytes=N[k|M] requests=N target=LIFE pinned recent settled]
+//	topic NAME[/FROM-TO] owner=LIFE,... [bytes=N[k|M] requests=N target=LIFE pinned stuck recent settled]
 //	                                  partitions, their owners in turn; again for one that is there: changes what is said
 //	options [threshold=F moves=N]
 //	plan [brief]                      prints the moves, or how many there are of each kind
@@ -169,6 +169,7 @@ func (p *player) playTopic(names []string, args map[string]string) {
 		q.Load.BytesPerSecond = cmp.Or(p.number(args["bytes"]), q.Load.BytesPerSecond)
 		q.Load.RequestsPerSecond = cmp.Or(p.number(args["requests"]), q.Load.RequestsPerSecond)
 		q.Pinned = q.Pinned || slices.Contains(names, "pinned")
+		q.Stuck = q.Stuck || slices.Contains(names, "stuck")
 		q.Recent = (q.Recent || slices.Contains(names, "recent")) && !slices.Contains(names, "settled")
 	}
 }
