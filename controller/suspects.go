@@ -21,7 +21,8 @@ const (
 	strangersMax = 16
 )
 
-// suspects are the lives that own partitions and are not registered any more. A lease that ended proves nothing: etcd is known to lose
+// suspects are the lives that are not registered any more, and own partitions or were seen here: what owns nothing is ended too, or its
+// broker's id would be nobody's for ever. A lease that ended proves nothing: etcd is known to lose
 // all of them at once (S1). So a life is ended when, besides, its address refuses connections and its log has stopped; several may be,
 // at the same time. On the word of its lease alone it is ended only after a grace of one more LeaseTTL, one life in that time.
 type suspects struct {
@@ -88,9 +89,10 @@ func missingOwners(img *metadata.Image) map[wal.Life]bool {
 	return missing
 }
 
-// pursue looks into every owner that is not registered, and lets go of those that came back.
+// pursue looks into every life that is not registered, and lets go of those that came back.
 func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
 	missing := missingOwners(img)
+	idle := s.missingIdle(img, missing)
 	s.c.mu.Lock()
 	for life := range s.c.sealed {
 		if !missing[life] {
@@ -99,6 +101,7 @@ func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
 		delete(missing, life)
 	}
 	s.c.mu.Unlock()
+	maps.Copy(missing, idle)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for life, stop := range s.pursued {
@@ -117,6 +120,27 @@ func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
 	}
 }
 
+// missingIdle are the lives that were registered, are not any more, and own nothing.
+func (s *suspects) missingIdle(img *metadata.Image, owners map[wal.Life]bool) map[wal.Life]bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	idle := map[wal.Life]bool{}
+	for life := range s.addresses {
+		if img.Brokers[life.Broker].Life != life && !owners[life] {
+			idle[life] = true
+		}
+	}
+	return idle
+}
+
+// ended notes that a life's log is SEALED. If it owns something its partitions are planned for; its address is needed no more.
+func (s *suspects) ended(life wal.Life) {
+	s.mu.Lock()
+	delete(s.addresses, life)
+	s.mu.Unlock()
+	s.c.ended(life)
+}
+
 // lookInto ends the log of a life once enough speaks for its death, or finds that it has ended. It stops with ctx.
 func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 	since := time.Now()
@@ -127,13 +151,13 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 		case err != nil:
 			logger.Warn("the state of a broker that is gone is not known", slog.Any("error", err))
 		case st.Phase == wal.PhaseSealed:
-			s.c.ended(life)
+			s.ended(life)
 			return
 		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, since, logger):
 			begun := time.Now()
 			if err = s.c.Seal(ctx, life); err == nil {
 				logger.Info("ended the log of a dead broker", slog.Duration("took", time.Since(begun)))
-				s.c.ended(life)
+				s.ended(life)
 				return
 			}
 			if ctx.Err() == nil {

@@ -58,6 +58,17 @@ func (w *world) lose(ids ...int32) {
 	w.img = &img
 }
 
+// disown takes a broker's partition away.
+func (w *world) disown(id int32) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	img, topic := *w.img, *w.img.Topics["t"]
+	topic.Partitions = slices.DeleteFunc(slices.Clone(topic.Partitions), func(p metadata.Partition) bool { return p.Owner == lifeOf(id) })
+	img.Topics = map[string]*metadata.Topic{"t": &topic}
+	img.TopicsByID = map[protocol.TopicID]*metadata.Topic{topic.ID: &topic}
+	w.img = &img
+}
+
 func (w *world) back(ids ...int32) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -192,6 +203,25 @@ func TestSuspects(t *testing.T) {
 					t.Errorf("ended %v in a minute", ended)
 				}
 			}},
+		{"one that owns nothing, too, and no other for it", func(w *world) {
+			w.disown(2)
+			w.lose(2)
+			w.set(w.refuses, 2)
+		}, func(t *testing.T, ended map[int32]time.Duration) {
+			if _, it := ended[2]; !it || len(ended) != 1 {
+				t.Errorf("ended %v", ended)
+			}
+		}},
+		{"nobody who owns nothing and comes back", func(w *world) {
+			w.disown(2)
+			w.lose(2)
+			w.set(w.refuses, 2)
+			go func() { <-time.After(watchFor / 2); w.back(2) }()
+		}, func(t *testing.T, ended map[int32]time.Duration) {
+			if len(ended) > 0 {
+				t.Errorf("ended %v", ended)
+			}
+		}},
 		{"never one whose log grows", func(w *world) { w.lose(2); w.set(w.refuses, 2); w.set(w.growing, 2) },
 			func(t *testing.T, ended map[int32]time.Duration) {
 				if len(ended) > 0 {
