@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
@@ -93,7 +95,7 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 	owners := map[wal.Life]bool{}
 	var ids []protocol.PartitionID
 	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
-		if p.Target == b.life && p.Owner != b.life {
+		if p.Target == b.life && p.Owner != b.life && !b.damaged.has(id, p.Rev) {
 			ids, owners[p.Owner] = append(ids, id), true
 		}
 	})
@@ -125,17 +127,33 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 			mine, seen[st.ID] = append(mine, st), true
 		}
 	}
-	b.unloadShards(ids) // as in adoptGiven
+	ids = slices.Collect(maps.Keys(seen)) // also those that an earlier claim got, whose outcome was not known
+	b.unloadShards(ids)                   // as in adoptGiven
 	damaged, err := b.claim(ctx, mine, recoveries)
 	if err != nil {
 		return errors.Join(err, unreadable)
 	}
 	b.opened(ids)
-	b.log.Info("took over partitions", slog.Int("partitions", len(mine)), slog.Int("lives", len(ended)))
+	served := len(mine)
+	if damaged {
+		served -= b.noteDamaged(mine)
+	}
+	b.log.Info("took over partitions", slog.Int("partitions", served), slog.Int("lives", len(ended)))
 	if damaged {
 		return unreadable
 	}
 	return errors.Join(unreadable, b.trimOwnerless(ctx, ended))
+}
+
+// noteDamaged remembers those partitions that could not be opened, and says how many there are.
+func (b *Broker) noteDamaged(states []metadata.PartitionState) (damaged int) {
+	for _, st := range states {
+		if _, open := b.logs.Get(st.ID); !open {
+			b.damaged.add(st.ID, st.Rev)
+			damaged++
+		}
+	}
+	return damaged
 }
 
 // trimOwnerless trims those of the ended lives that own nothing any more. The image, which may be of before they got their last partition,

@@ -1,12 +1,18 @@
 package broker
 
 import (
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/tidemill/tidemill/objectstore/memstore"
+	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
@@ -49,5 +55,63 @@ func TestUnreadableRecoveryIsLeftOut(t *testing.T) {
 		if left == bad || read != (id == 1) || strings.Contains(err.Error(), life(id).String()) != bad {
 			t.Errorf("life %d: left %v, read %v, in %v", id, left, read, slices.Collect(maps.Keys(recoveries)))
 		}
+	}
+}
+
+// TestDamagedPartitionIsTriedOnce: of what a dead broker owned, the partition whose manifest is damaged is left out, and left alone until
+// something of it changes; the others are served.
+func TestDamagedPartitionIsTriedOnce(t *testing.T) {
+	etcd, bucket := startEtcd(t), t.TempDir()
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + bucket}
+	victim := startBroker(t, append(shared, "--broker-id", "1")...)
+	heir := startBroker(t, append(shared, "--broker-id", "2")...)
+	c := dial(t, victim.kafka)
+	waitFor(t, "both brokers to know each other", func() bool {
+		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
+	})
+	const n = 3
+	spec := createSpec("t", -1)
+	spec.ReplicationFactor = -1
+	for p := range int32(n) {
+		spec.ReplicaAssignment = append(spec.ReplicaAssignment, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: p, Replicas: []int32{1}})
+	}
+	wantCode(t, "create", ask[*kmsg.CreateTopicsResponse](c, createRequest(7, spec)).Topics[0].ErrorCode, protocol.CodeNone)
+	id := topicID(t, victim, "t")
+	for p := range int32(n) {
+		wantCode(t, "produce", c.produce("t", p, batchOf("a")).ErrorCode, protocol.CodeNone)
+	}
+	if err := victim.broker.logs.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	states, err := victim.broker.meta.States(t.Context(), []protocol.PartitionID{{Topic: id, Partition: 1}})
+	if err != nil || len(states) != 1 || states[0].Manifest == nil {
+		t.Fatal(states, err)
+	}
+	at := states[0].Manifest
+	file := filepath.Join(bucket, at.Key+".obj")
+	object, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object[at.Pos+int64(at.Len/2)] ^= 1
+	if err := os.WriteFile(file, object, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	victim.vanish()
+	for _, p := range []int32{0, 2} {
+		waitFor(t, "the others to be served", func() bool { return dial(t, heir.kafka).produce("t", p, batchOf("b")).BaseOffset == 1 })
+	}
+	waitFor(t, "the damage to be noticed", func() bool { return strings.Contains(heir.logs.String(), "partitions are damaged") })
+	for i := range 3 { // each wakes who takes partitions over
+		dial(t, heir.kafka).createTopic(fmt.Sprint("more-", i), 1)
+	}
+	if err := heir.broker.claimAssigned(t.Context()); err != nil {
+		t.Errorf("nothing changed: %v", err)
+	}
+	if tried := strings.Count(heir.logs.String(), "partitions are damaged"); tried != 1 {
+		t.Errorf("it was tried %d times", tried)
+	}
+	if _, open := heir.broker.logs.Get(states[0].ID); open {
+		t.Error("the damaged partition is open")
 	}
 }

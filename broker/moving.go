@@ -106,11 +106,7 @@ func (b *Broker) adoptGiven(ctx context.Context) error {
 	b.opened(adopted)
 	if errors.Is(err, partition.ErrCorrupt) {
 		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
-		for _, st := range states {
-			if _, open := b.logs.Get(st.ID); !open {
-				b.damaged.add(st.ID, st.Rev)
-			}
-		}
+		b.noteDamaged(states)
 		return nil
 	}
 	return err
