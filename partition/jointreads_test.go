@@ -64,6 +64,64 @@ func TestJointReads(t *testing.T) {
 	})
 }
 
+// TestJointReadsMakeRoom: when too much waits for users who do not come, what was loaded first goes, and is read alone when it is asked for.
+func TestJointReadsMakeRoom(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	const objects, size = 8, 4 << 20
+	content := make([]byte, size)
+	rand.NewChaCha8([32]byte{}).Read(content)
+	var ranges []byteRange
+	for i := range objects {
+		id := objectID{kind: KindSegment, life: n.set.life, seq: int64(i)}
+		if err := w.mem.Put(t.Context(), n.set.keyOf(id), content); err != nil {
+			t.Fatal(err)
+		}
+		for pos := uint32(0); pos < size; pos += rangeMax {
+			ranges = append(ranges, byteRange{id, pos, rangeMax})
+		}
+	}
+	j := n.set.newJointReads(ranges)
+	defer j.close()
+	var first []byteRange // of each joint read
+	for _, r := range ranges {
+		if j.find(r).from == r.pos {
+			first = append(first, r)
+		}
+	}
+	if whole := int64(objects * size); whole <= jointMost || len(first) < 3 {
+		t.Fatalf("%d joint reads of %d bytes are none too many", len(first), whole)
+	}
+	for i, r := range first {
+		_, block := j.read(t.Context(), r)
+		if block == nil {
+			t.Fatalf("joint read %d: nothing", i)
+		}
+		block.Release()
+		if j.bytes > jointMost {
+			t.Fatalf("joint read %d: %d bytes are held", i, j.bytes)
+		}
+	}
+	kept := 0
+	for i, r := range first {
+		next := byteRange{r.objectID, r.pos + rangeMax, rangeMax}
+		got, block := j.read(t.Context(), next)
+		switch {
+		case block != nil:
+			kept++
+			if !bytes.Equal(got, content[next.pos:][:rangeMax]) {
+				t.Errorf("joint read %d comes out wrong", i)
+			}
+			block.Release()
+		case kept > 0:
+			t.Errorf("joint read %d made room though %d are older", i, kept)
+		}
+	}
+	if kept == 0 || kept == len(first) {
+		t.Errorf("%d of %d are kept", kept, len(first))
+	}
+}
+
 // sharing returns a node with partitions that have a small part each in every one of some segments.
 func sharing(t *testing.T, partitions int32, segments int, change func(*Options)) *node {
 	n := newWorld(t).start(change)
