@@ -2,9 +2,13 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"iter"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -280,4 +284,111 @@ func (n *node) statesLater(t *testing.T) []metadata.PartitionState {
 	}
 	states, _ := n.meta.States(t.Context(), []protocol.PartitionID{pid(0)})
 	return states
+}
+
+// TestSweepOfPartitionThatLeft: a partition is in the set of a life that does not own it any more, as its move had an unknown outcome that is not settled
+// yet, or the life was ended and does not know. It went on to an owner who wrote a segment and stopped, and from there to another. A sweep of
+// the first life leaves it the segment.
+func TestSweepOfPartitionThatLeft(t *testing.T) {
+	for _, how := range []string{"unknown move", "ended"} {
+		t.Run(how, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { sweepOfPartitionThatLeft(t, how == "ended") })
+		})
+	}
+}
+
+func sweepOfPartitionThatLeft(t *testing.T, ended bool) {
+	w := newWorld(t)
+	a, b, c := w.start(), w.start(), w.start()
+	ids := []protocol.PartitionID{pid(0)}
+	a.create(0).try(plain(1, 0))
+	a.commit()
+	adopt := func(n *node) {
+		t.Helper()
+		states, _ := w.meta.States(t.Context(), ids)
+		if adopted, err := n.set.Adopt(t.Context(), states); err != nil || len(adopted) != 1 {
+			t.Fatal(adopted, err)
+		}
+	}
+	if ended {
+		r := a.kill()
+		states, _ := w.meta.States(t.Context(), ids)
+		claims, err := b.set.Open(t.Context(), states, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.claim(claims)
+	} else {
+		w.meta.after, w.meta.partitions, w.meta.apply = metadata.ErrUnknownOutcome, errMeta, 1
+		if _, err := a.set.HandOver(t.Context(), []Transfer{{pid(0), b.life}}); !errors.Is(err, metadata.ErrUnknownOutcome) {
+			t.Fatal(err)
+		}
+		w.meta.after, w.meta.partitions = nil, nil
+		adopt(b)
+		if err := a.set.acquire(t.Context()); err != nil { // SettleMoves waits, as for a checkpoint whose PUT hangs
+			t.Fatal(err)
+		}
+		defer a.set.release()
+	}
+	x := b.log(0).try(plain(5, 0))
+	b.commit()
+	x.want(t, "acknowledged by the second owner", 1, nil)
+	b.checkpointed(t)
+	if moved, err := b.set.HandOver(t.Context(), []Transfer{{pid(0), c.life}}); err != nil || len(moved) != 1 {
+		t.Fatal(moved, err)
+	}
+	b.kill() // it owns nothing
+	adopt(c)
+	if err := a.set.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.deleted(t)
+	if _, err := c.log(0).Read(t.Context(), ReadInput{Offset: 1, MaxBytes: 1000, AtLeastOne: true}); err != nil {
+		t.Errorf("the third owner reads: %v", err)
+	}
+}
+
+// TestLeavesWhileItsSegmentIsWritten: of two partitions that share a segment the first refers to it and leaves before the second does. When that drops
+// the segment, it is the new owner's still.
+func TestLeavesWhileItsSegmentIsWritten(t *testing.T) {
+	w := newWorld(t)
+	hs := &hookStore{Store: w.mem}
+	a, b := w.start(func(o *Options) { o.Store = hs }), w.start()
+	first, second := a.create(0), a.create(1)
+	x := first.try(plain(3, 0))
+	second.try(plain(3, 0))
+	a.commit()
+	x.want(t, "acknowledged", 0, nil)
+	held := false
+	hs.beforePut = func(key string) {
+		if !held && strings.HasPrefix(key, SegmentPrefix) {
+			held = true
+			second.mu.Lock() // the checkpoint stands still between the two
+		}
+	}
+	done := make(chan error, 1)
+	go func() { done <- a.set.Checkpoint(context.Background()) }()
+	for extended := false; !extended; runtime.Gosched() {
+		first.mu.Lock()
+		extended = len(first.parts) > 0
+		first.mu.Unlock()
+	}
+	if moved, err := a.set.HandOver(t.Context(), []Transfer{{pid(0), b.life}}); err != nil || len(moved) != 1 {
+		t.Fatal(moved, err)
+	}
+	second.mu.Unlock()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	states, _ := w.meta.States(t.Context(), []protocol.PartitionID{pid(0)})
+	if adopted, err := b.set.Adopt(t.Context(), states); err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	if _, err := second.DeleteRecords(t.Context(), -1); err != nil {
+		t.Fatal(err)
+	}
+	a.deleted(t)
+	if _, err := b.log(0).Read(t.Context(), ReadInput{Offset: 0, MaxBytes: 1000, AtLeastOne: true}); err != nil {
+		t.Errorf("the new owner reads: %v", err)
+	}
 }

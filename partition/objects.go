@@ -26,11 +26,13 @@ const (
 )
 
 // use is how an object is used. live is how much of it the logs refer to, size its length, 0 while that is not known. lent: partitions
-// that went to other owners may refer to it too.
+// that went to other owners may refer to it too. writing: whoever writes it has more logs to let refer to it, so that it stays in the table
+// without a reference.
 type use struct {
 	refs       int
 	live, size int64
 	lent       bool
+	writing    bool
 }
 
 // doomed are objects that nobody refers to since a moment: one, or slots of this life up to another.
@@ -52,7 +54,7 @@ func (t *objectTable) init(own uint32) { t.uses, t.own = map[objectID]use{}, own
 func (t *objectTable) begin(id objectID) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.uses[id] = use{}
+	t.uses[id] = use{writing: true}
 }
 
 // sized notes an object's length.
@@ -115,7 +117,7 @@ func (t *objectTable) releaseLocked(refs []reference, lent bool, now time.Time) 
 			t.departed[r.objectID] = true
 		}
 		switch {
-		case u.refs > 0:
+		case u.refs > 0 || u.writing:
 		case r.life == t.own && !u.lent:
 			t.doomLocked(r.objectID, now)
 		default:
@@ -142,11 +144,23 @@ func (t *objectTable) wasteful(id objectID) bool {
 	return u.size >= wasteMin && u.live < u.size/wasteRatio
 }
 
-// abandon dooms an object that was begun, unless somebody refers to it.
+// abandon ends what begin began: nobody else will refer to the object. If nobody does it is doomed, or left to a sweep when partitions that
+// went to other owners may.
 func (t *objectTable) abandon(id objectID, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if u, known := t.uses[id]; known && u.refs == 0 {
+	u, known := t.uses[id]
+	if !known {
+		return
+	}
+	u.writing = false
+	t.uses[id] = u
+	switch {
+	case u.refs > 0:
+	case u.lent:
+		delete(t.uses, id)
+		t.astray = true
+	default:
 		t.doomLocked(id, now)
 	}
 }

@@ -124,10 +124,12 @@ func (s *Set) claim(ctx context.Context, all []*opening, states []metadata.Parti
 		}
 	}
 	objects, err := s.writeManifests(ctx, snapshots)
-	if err != nil {
+	defer func() {
 		for _, o := range objects {
 			s.objects.abandon(o.id(), s.opts.Now())
 		}
+	}()
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrStorage, err)
 	}
 	heads := s.dropUnclaimed(states)
