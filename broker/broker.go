@@ -72,6 +72,8 @@ type Broker struct {
 	arrivals arrivals
 	// opening is held while partitions that others owned are opened, so that none is opened twice.
 	opening sync.Mutex
+	// claimsOpen: claims of this life failed, or nobody knows whether they did. opening guards it.
+	claimsOpen bool
 	// damaged are partitions that were given to this life and cannot be opened.
 	damaged damagedPartitions
 

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
@@ -99,11 +97,11 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 			ids, owners[p.Owner] = append(ids, id), true
 		}
 	})
-	if len(ids) == 0 {
+	if len(ids) == 0 && !b.claimsOpen {
 		return nil
 	}
 	ended, err := b.endedOwners(ctx, owners)
-	if err != nil || len(ended) == 0 {
+	if err != nil || len(ended) == 0 && !b.claimsOpen {
 		return err // their owners live and will hand them over
 	}
 	left, err := b.logs.Unclaimed(ctx)
@@ -127,22 +125,41 @@ func (b *Broker) claimAssigned(ctx context.Context) error {
 			mine, seen[st.ID] = append(mine, st), true
 		}
 	}
-	ids = slices.Collect(maps.Keys(seen)) // also those that an earlier claim got, whose outcome was not known
-	b.unloadShards(ids)                   // as in adoptGiven
-	damaged, err := b.claim(ctx, mine, recoveries)
-	if err != nil {
+	damaged, err := b.takeOver(ctx, mine, recoveries)
+	if err != nil || damaged {
 		return errors.Join(err, unreadable)
 	}
-	b.opened(ids)
-	served := len(mine)
-	if damaged {
-		served -= b.noteDamaged(mine)
-	}
-	b.log.Info("took over partitions", slog.Int("partitions", served), slog.Int("lives", len(ended)))
-	if damaged {
-		return unreadable
-	}
 	return errors.Join(unreadable, b.trimOwnerless(ctx, ended))
+}
+
+// takeOver claims partitions of ended lives while this broker serves others. Those of states that are ours are what an earlier claim got, whose
+// outcome was not known.
+func (b *Broker) takeOver(ctx context.Context, states []metadata.PartitionState, recoveries map[wal.Life]wal.Recovery) (damaged bool, err error) {
+	var ids []protocol.PartitionID
+	var foreign []metadata.PartitionState
+	for _, st := range states {
+		if _, open := b.logs.Get(st.ID); !open {
+			ids = append(ids, st.ID)
+		}
+		if st.Owner != b.life {
+			foreign = append(foreign, st)
+		}
+	}
+	b.unloadShards(ids) // as in adoptGiven
+	damaged, err = b.claim(ctx, states, recoveries)
+	b.claimsOpen = err != nil
+	b.opened(ids) // after an error, too: what an earlier claim got is open now
+	if err != nil {
+		return false, err
+	}
+	served := len(foreign)
+	if damaged { // what was given to us meanwhile is not open either, and sound: see adoptGiven
+		served -= b.noteDamaged(foreign)
+	}
+	if served > 0 {
+		b.log.Info("took over partitions", slog.Int("partitions", served))
+	}
+	return damaged, nil
 }
 
 // noteDamaged remembers those partitions that could not be opened, and says how many there are.

@@ -3,8 +3,6 @@ package broker
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -70,12 +68,7 @@ func TestDamagedPartitionIsTriedOnce(t *testing.T) {
 		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
 	})
 	const n = 3
-	spec := createSpec("t", -1)
-	spec.ReplicationFactor = -1
-	for p := range int32(n) {
-		spec.ReplicaAssignment = append(spec.ReplicaAssignment, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: p, Replicas: []int32{1}})
-	}
-	wantCode(t, "create", ask[*kmsg.CreateTopicsResponse](c, createRequest(7, spec)).Topics[0].ErrorCode, protocol.CodeNone)
+	c.createAt("t", 1, n)
 	id := topicID(t, victim, "t")
 	for p := range int32(n) {
 		wantCode(t, "produce", c.produce("t", p, batchOf("a")).ErrorCode, protocol.CodeNone)
@@ -83,20 +76,8 @@ func TestDamagedPartitionIsTriedOnce(t *testing.T) {
 	if err := victim.broker.logs.Checkpoint(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	states, err := victim.broker.meta.States(t.Context(), []protocol.PartitionID{{Topic: id, Partition: 1}})
-	if err != nil || len(states) != 1 || states[0].Manifest == nil {
-		t.Fatal(states, err)
-	}
-	at := states[0].Manifest
-	file := filepath.Join(bucket, at.Key+".obj")
-	object, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	object[at.Pos+int64(at.Len/2)] ^= 1
-	if err := os.WriteFile(file, object, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	damaged := protocol.PartitionID{Topic: id, Partition: 1}
+	damageManifest(t, victim, bucket, damaged)
 	victim.vanish()
 	for _, p := range []int32{0, 2} {
 		waitFor(t, "the others to be served", func() bool { return dial(t, heir.kafka).produce("t", p, batchOf("b")).BaseOffset == 1 })
@@ -111,7 +92,7 @@ func TestDamagedPartitionIsTriedOnce(t *testing.T) {
 	if tried := strings.Count(heir.logs.String(), "partitions are damaged"); tried != 1 {
 		t.Errorf("it was tried %d times", tried)
 	}
-	if _, open := heir.broker.logs.Get(states[0].ID); open {
+	if _, open := heir.broker.logs.Get(damaged); open {
 		t.Error("the damaged partition is open")
 	}
 }

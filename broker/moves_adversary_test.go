@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -43,28 +44,7 @@ func shardThatLeftUnnoticed(t *testing.T, claimed bool) {
 	if d["g"].Coordinator.NodeID != from.broker.life.Broker {
 		from, to = to, from
 	}
-	fetch := func(b *testBroker) string {
-		req := kmsg.NewPtrOffsetFetchRequest()
-		req.Group = "g"
-		rt := kmsg.NewOffsetFetchRequestTopic()
-		rt.Topic, rt.Partitions = "t", []int32{0}
-		req.Topics = append(req.Topics, rt)
-		rg := kmsg.NewOffsetFetchRequestGroup()
-		rg.Group = "g"
-		gt := kmsg.NewOffsetFetchRequestGroupTopic()
-		gt.Topic, gt.Partitions, gt.TopicID = "t", []int32{0}, topicID(t, b, "t")
-		rg.Topics = append(rg.Topics, gt)
-		req.Groups = append(req.Groups, rg)
-		resp, err := client.Broker(int(b.broker.life.Broker)).Request(t.Context(), req)
-		if err != nil {
-			return err.Error()
-		}
-		r := resp.(*kmsg.OffsetFetchResponse)
-		if len(r.Groups) == 1 && len(r.Groups[0].Topics) == 1 {
-			return fmt.Sprint("error ", r.Groups[0].ErrorCode, " offset ", r.Groups[0].Topics[0].Partitions[0].Offset)
-		}
-		return fmt.Sprintf("%+v", r.Groups)
-	}
+	fetch := func(b *testBroker) string { return offsetTold(t, client, b, "g", "t") }
 	shards := from.broker.view().img.Topics[offsetsTopic]
 	var all []partition.Transfer
 	for p := range shards.Partitions {
@@ -105,6 +85,31 @@ func shardThatLeftUnnoticed(t *testing.T, claimed bool) {
 	if got := fetch(from); got != "error 0 offset 200" {
 		t.Errorf("after it came back the coordinator tells %s", got)
 	}
+}
+
+// offsetTold asks a broker for a group's offset of a topic's first partition.
+func offsetTold(t *testing.T, client *kgo.Client, b *testBroker, group, topic string) string {
+	t.Helper()
+	req := kmsg.NewPtrOffsetFetchRequest()
+	req.Group = group
+	rt := kmsg.NewOffsetFetchRequestTopic()
+	rt.Topic, rt.Partitions = topic, []int32{0}
+	req.Topics = append(req.Topics, rt)
+	rg := kmsg.NewOffsetFetchRequestGroup()
+	rg.Group = group
+	gt := kmsg.NewOffsetFetchRequestGroupTopic()
+	gt.Topic, gt.Partitions, gt.TopicID = topic, []int32{0}, topicID(t, b, topic)
+	rg.Topics = append(rg.Topics, gt)
+	req.Groups = append(req.Groups, rg)
+	resp, err := client.Broker(int(b.broker.life.Broker)).Request(t.Context(), req)
+	if err != nil {
+		return err.Error()
+	}
+	r := resp.(*kmsg.OffsetFetchResponse)
+	if len(r.Groups) == 1 && len(r.Groups[0].Topics) == 1 {
+		return fmt.Sprint("error ", r.Groups[0].ErrorCode, " offset ", r.Groups[0].Topics[0].Partitions[0].Offset)
+	}
+	return fmt.Sprintf("%+v", r.Groups)
 }
 
 // vanish ends a broker that hands nothing over and does not close its log. Its lease goes at once.
