@@ -41,6 +41,8 @@ type Broker struct {
 
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store
+	// wrapManifests lets tests put faults between partitions and etcd; nil otherwise.
+	wrapManifests func(partition.ManifestStore) partition.ManifestStore
 
 	cluster  wal.Cluster
 	store    objectstore.Store

@@ -5,15 +5,17 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/controller"
 	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
 )
 
 // freshFor is how old a proof may be that this life's log has not been ended, for answers that promise to be the newest: the end of a
-// log, a committed offset. It is less than the lease after which others may end it, and more than twice the time between two refreshes
-// of that, so that a broker which is well has a proof without asking for one.
-const freshFor = 8 * time.Second
+// log, a committed offset. It is less than the lease after which others may end it, and than the time in which its log must not have grown
+// then, as a slot is a proof too; and more than twice the time between two refreshes of the lease, so that a broker which is well has a
+// proof without asking for one.
+const freshFor = controller.StillFor - time.Second
 
 // askTimeout bounds the question to etcd by a broker that has no proof.
 const askTimeout = 2 * time.Second

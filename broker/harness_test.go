@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/partition"
 )
 
 // A testBroker is a broker in this process, on free ports and a folder of its own.
@@ -27,7 +28,8 @@ type testBroker struct {
 	http    string
 	args    []string
 	wrap    func(objectstore.Store) objectstore.Store // nil: the store as it is
-	pace    *loadPace                                 // nil: as always
+	wrapM   func(partition.ManifestStore) partition.ManifestStore
+	pace    *loadPace // nil: as always
 	stop    context.CancelFunc
 	stopped chan error
 	logs    lockedBuffer
@@ -87,7 +89,7 @@ func (b *testBroker) begin() {
 	b.stop, b.stopped = cancel, make(chan error, 1)
 	log := slog.New(slog.NewTextHandler(&b.logs, nil))
 	broker := newBroker(b.config(), log)
-	broker.wrapStore = b.wrap
+	broker.wrapStore, broker.wrapManifests = b.wrap, b.wrapM
 	if b.pace != nil {
 		broker.loadPace = *b.pace
 	}

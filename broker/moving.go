@@ -87,13 +87,28 @@ func (b *Broker) adoptGiven(ctx context.Context) error {
 	b.opening.Lock() // what is being claimed shows as ours before it is open
 	defer b.opening.Unlock()
 	var ids []protocol.PartitionID
+	back := false
 	forEachPartition(b.meta.Image(), func(_ *metadata.Topic, id protocol.PartitionID, p metadata.Partition) {
 		if p.Owner == b.life && p.LeaderEpoch > 0 && !b.damaged.has(id, p.Rev) {
-			if _, open := b.logs.Get(id); !open {
+			l, open := b.logs.Get(id)
+			if !open {
 				ids = append(ids, id)
 			}
+			back = back || open && l.State().LeaderEpoch < p.LeaderEpoch
 		}
 	})
+	if err := b.openGiven(ctx, ids); err != nil || !back {
+		return err
+	}
+	return errOldLogOpen
+}
+
+// errOldLogOpen: a partition has come back before this broker knew that it had left. Its log of before goes once that is known, by which nothing
+// changes in metadata.
+var errOldLogOpen = fmt.Errorf("%w: the log of an earlier ownership is open still", metadata.ErrStale)
+
+// openGiven opens partitions that are this life's.
+func (b *Broker) openGiven(ctx context.Context, ids []protocol.PartitionID) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -227,8 +242,20 @@ func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfe
 	moved, err := b.logs.HandOver(ctx, transfers)
 	b.arrivals.gaveAway(moved, time.Now())
 	b.unloadShards(moved)
+	b.unloadShards(b.unsettled(transfers))
 	if len(moved) > 0 {
 		b.log.Info("handed over partitions", slog.Int("partitions", len(moved)), slog.Duration("took", time.Since(begun)))
 	}
 	return err
+}
+
+// unsettled are the partitions whose moves have an unknown outcome. Nobody may be told who coordinates them, and who had them coordinated must
+// not: when their logs go on, so do the coordinators, from the records.
+func (b *Broker) unsettled(transfers []partition.Transfer) (ids []protocol.PartitionID) {
+	for _, t := range transfers {
+		if l, open := b.logs.Get(t.ID); !open || !l.Settled() {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
 }

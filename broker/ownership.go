@@ -40,7 +40,7 @@ func (b *Broker) forget(t *metadata.Topic) {
 // loadShard starts the group coordinator on a partition of __consumer_offsets, from its newest snapshot.
 func (b *Broker) loadShard(shard int32) {
 	l, ok := b.offsetsLog(shard)
-	if !ok {
+	if !ok || l.Ended() { // one that may have moved: it is loaded when it goes on
 		return
 	}
 	var from coordinator.Snapshot

@@ -27,8 +27,11 @@ import (
 const (
 	drainTimeout    = 1 * time.Second // responses in flight
 	closeLogTimeout = 3 * time.Second // what was acknowledged is durable before; this is for the last checkpoint
-	// partStopTimeout bounds each small step of a stop: the snapshot of a coordinator shard, the farewell to etcd.
+	// partStopTimeout bounds the farewell to etcd.
 	partStopTimeout = 500 * time.Millisecond
+	// snapshotTimeout bounds the snapshot of a coordinator's shard: a million offsets take 0.7 s. Without it the shard's log is not compacted
+	// beyond the one before.
+	snapshotTimeout = 2 * time.Second
 )
 
 // cleanerBackoffMin is the least pause between looks for something to compact.
@@ -122,9 +125,13 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 			return fmt.Errorf("sweep half-made topics: %w", err)
 		}
 	}
+	var manifests partition.ManifestStore = b.meta
+	if b.wrapManifests != nil {
+		manifests = b.wrapManifests(manifests)
+	}
 	share := func(percent int64) int64 { return b.cfg.MemoryBytes * percent / 100 }
 	b.logs, err = partition.NewSet(partition.Options{
-		Life: b.life, Store: b.store, Manifests: b.meta, Coordinator: b.coordinatorState,
+		Life: b.life, Store: b.store, Manifests: manifests, Coordinator: b.coordinatorState,
 		Policy: b.policy, Upkeep: b.upkeep, TailBytes: share(tailShare), CacheBytes: share(cacheShare),
 		ProducerExpiry: b.view().settings.ProducerIDExpiration, Registerer: b.reg, Logger: b.log,
 	})
@@ -245,7 +252,7 @@ func (b *Broker) coordinatorState(id protocol.PartitionID) (offset int64, blob [
 	if !known || t.ID != id.Topic {
 		return 0, nil, false
 	}
-	ctx, cancel := context.WithTimeout(b.ctx, partStopTimeout)
+	ctx, cancel := context.WithTimeout(b.ctx, snapshotTimeout)
 	defer cancel()
 	s, err := b.groups.Snapshot(ctx, id.Partition)
 	if err != nil {

@@ -14,6 +14,9 @@ import (
 const (
 	// watchFor is how long the log of a broker whose process is gone is watched before it is ended: a log that grows proves life (S1).
 	watchFor = time.Second
+	// StillFor is for how long a log must not have grown to be ended on the word of a lease alone: its broker may live, and takes a slot of
+	// its own for a proof that it leads, almost as long.
+	StillFor = 9 * time.Second
 	// etcdSilent is a silence of etcd after which leases say little.
 	etcdSilent = 5 * time.Second
 	retryAfter = time.Second
@@ -144,6 +147,7 @@ func (s *suspects) ended(life wal.Life) {
 // lookInto ends the log of a life once enough speaks for its death, or finds that it has ended. It stops with ctx.
 func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 	since := time.Now()
+	log := growth{since: since}
 	logger := s.c.Logger.With(slog.String("suspect", life.String()))
 	for ctx.Err() == nil {
 		st, err := s.c.Cluster.Load(ctx, life)
@@ -153,7 +157,7 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 		case st.Phase == wal.PhaseSealed:
 			s.ended(life)
 			return
-		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, since, logger):
+		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, since, &log, logger):
 			begun := time.Now()
 			if err = s.c.Seal(ctx, life); err == nil {
 				logger.Info("ended the log of a dead broker", slog.Duration("took", time.Since(begun)))
@@ -172,8 +176,20 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 	}
 }
 
+// growth is where a log was last seen to end, and since when.
+type growth struct {
+	end   int64
+	since time.Time
+}
+
+func (g *growth) see(end int64) {
+	if end != g.end {
+		g.end, g.since = end, time.Now()
+	}
+}
+
 // dead looks for a while and reports whether a life that is OPEN may be ended (S1).
-func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Time, logger *slog.Logger) bool {
+func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Time, log *growth, logger *slog.Logger) bool {
 	s.mu.Lock()
 	at, known := s.addresses[st.Life]
 	s.mu.Unlock()
@@ -183,7 +199,13 @@ func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Tim
 		return false
 	}
 	after, err2 := s.c.LogEnd(ctx, st.Life, st.Trim)
-	if err != nil || err2 != nil || after != before || ctx.Err() != nil {
+	if err != nil || err2 != nil || ctx.Err() != nil {
+		log.since = time.Now() // not known
+		return false
+	}
+	log.see(before)
+	log.see(after)
+	if after != before {
 		return false
 	}
 	switch {
@@ -192,7 +214,7 @@ func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Tim
 	case gone && s.c.Refuses(ctx, at):
 		logger.Warn("a broker is dead: its lease ended, its address refuses connections, its log has stopped")
 		return true
-	case time.Since(since) >= s.c.LeaseTTL && s.mayTrustLease():
+	case time.Since(since) >= s.c.LeaseTTL && time.Since(log.since) >= StillFor && s.mayTrustLease():
 		logger.Warn("a broker is taken for dead: its lease ended a while ago and its log has stopped")
 		return true
 	}

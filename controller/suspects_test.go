@@ -228,6 +228,20 @@ func TestSuspects(t *testing.T) {
 					t.Errorf("ended %v", ended)
 				}
 			}},
+		{"on the word of a lease not before its last slot is no proof any more", func(w *world) {
+			w.lose(2)
+			w.set(w.growing, 2)
+			go func() {
+				<-time.After(2 * testTTL)
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				delete(w.growing, 2)
+			}()
+		}, func(t *testing.T, ended map[int32]time.Duration) {
+			if at := ended[2]; at < 2*testTTL+StillFor || at > 2*testTTL+StillFor+5*time.Second {
+				t.Errorf("ended %v", ended)
+			}
+		}},
 		{"nobody who comes back", func(w *world) {
 			w.lose(2, 3)
 			go func() { <-time.After(testTTL / 2); w.back(2, 3) }()

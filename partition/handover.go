@@ -227,6 +227,13 @@ func (l *Log) goOn() bool {
 	return l.ended == nil
 }
 
+// Ended reports whether the log takes no appends any more: its partition is another's, or may be, or this life has ended.
+func (l *Log) Ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ended != nil
+}
+
 // Settled reports whether the log is certainly its partition's: it is neither on its way to another owner nor gone.
 func (l *Log) Settled() bool {
 	l.mu.Lock()

@@ -1,0 +1,112 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/metadata"
+	"github.com/tidemill/tidemill/partition"
+	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/wal"
+)
+
+// silentManifests is etcd as partitions see it that goes silent when a move was applied.
+type silentManifests struct {
+	partition.ManifestStore
+	armed, silent atomic.Bool
+}
+
+var errSilent = fmt.Errorf("%w: the test", metadata.ErrUnavailable)
+
+func (s *silentManifests) Move(ctx context.Context, from wal.Life, moves []metadata.Move) []error {
+	out := make([]error, len(moves))
+	if s.silent.Load() {
+		for i := range out {
+			out[i] = errSilent
+		}
+		return out
+	}
+	if !s.armed.CompareAndSwap(true, false) {
+		return s.ManifestStore.Move(ctx, from, moves)
+	}
+	s.ManifestStore.Move(ctx, from, moves)
+	s.silent.Store(true)
+	for i := range out {
+		out[i] = fmt.Errorf("%w: the test", metadata.ErrUnknownOutcome)
+	}
+	return out
+}
+
+func (s *silentManifests) States(ctx context.Context, ids []protocol.PartitionID) ([]metadata.PartitionState, error) {
+	if s.silent.Load() {
+		return nil, errSilent
+	}
+	return s.ManifestStore.States(ctx, ids)
+}
+
+func (s *silentManifests) Partitions(ctx context.Context) ([]metadata.PartitionState, error) {
+	if s.silent.Load() {
+		return nil, errSilent
+	}
+	return s.ManifestStore.Partitions(ctx)
+}
+
+func (s *silentManifests) CommitManifests(ctx context.Context, life wal.Life, updates []metadata.ManifestUpdate) error {
+	if s.silent.Load() {
+		return errSilent
+	}
+	return s.ManifestStore.CommitManifests(ctx, life, updates)
+}
+
+// TestMoveOfUnknownOutcome: a partition of __consumer_offsets moves, and its old owner is not told. While that does not know it coordinates no
+// group; and when the partition comes back before it knows, it serves it again.
+func TestMoveOfUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	etcd, s := startEtcd(t), &silentManifests{}
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir()}
+	from := prepareBroker(t, nil, append(shared, "--broker-id", "1")...)
+	from.wrapM = func(below partition.ManifestStore) partition.ManifestStore { s.ManifestStore = below; return s }
+	from.start()
+	to := startBroker(t, append(shared, "--broker-id", "2")...)
+	c := dial(t, from.kafka)
+	waitFor(t, "both brokers to know each other", func() bool {
+		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
+	})
+	const group = "g0"
+	c.createAt("u", 1, 1) // and nothing is balanced
+	c.createAt(offsetsTopic, 1, 1)
+	commitAt(t, kadm.NewClient(from.client()), 1)
+	id := protocol.PartitionID{Topic: topicID(t, from, offsetsTopic)}
+	heartbeat := func() protocol.ErrorCode { // of a stranger
+		beat := kmsg.NewPtrHeartbeatRequest()
+		beat.Version, beat.Group, beat.MemberID = 3, group, "nobody"
+		return protocol.ErrorCode(ask[*kmsg.HeartbeatResponse](c, beat).ErrorCode)
+	}
+	if got := heartbeat(); got != protocol.CodeUnknownMemberID {
+		t.Fatalf("a stranger's heartbeat is answered %v", got)
+	}
+
+	s.armed.Store(true)
+	now := func() metadata.Partition { return from.broker.meta.Image().TopicsByID[id.Topic].Partitions[0] }
+	if err := to.broker.meta.Reassign(t.Context(), []metadata.Reassignment{{ID: id, To: to.broker.life, Was: now()}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the new owner to serve it", func() bool { _, open := to.broker.logs.Get(id); return open })
+	waitFor(t, "the old one not to know", func() bool { l, open := from.broker.logs.Get(id); return open && l.Ended() })
+	waitFor(t, "its coordinator to end", func() bool { return heartbeat() == protocol.CodeNotCoordinator })
+
+	if err := to.broker.handOver(t.Context(), []partition.Transfer{{ID: id, To: from.broker.life}}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "it to be back", func() bool { return now().Owner == from.broker.life })
+	s.silent.Store(false)
+	waitFor(t, "it to be served", func() bool {
+		l, open := from.broker.logs.Get(id)
+		return open && !l.Ended() && l.State().LeaderEpoch == now().LeaderEpoch && heartbeat() == protocol.CodeUnknownMemberID
+	})
+}
