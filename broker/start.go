@@ -127,7 +127,7 @@ func (b *Broker) beginLife(ctx context.Context) (err error) {
 		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID, net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port)))); err != nil {
 			return fmt.Errorf("begin a life under a leased broker id: %w", err)
 		}
-		return nil
+		return b.endAbandonedLives(ctx)
 	}
 	if id < 0 {
 		id = defaultBrokerID
@@ -145,11 +145,14 @@ func (b *Broker) beginLife(ctx context.Context) (err error) {
 // that start at the same time the later one then sees the earlier one, whose claims would else be nobody's.
 func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
 	lives, err := b.meta.Lives(ctx, id)
+	if b.cfg.Cluster.Embedded() { // whatever id it had: there is nobody else
+		lives, err = b.meta.AllLives(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("list the lives of broker %d: %w", id, err)
 	}
 	for _, life := range lives {
-		if life.Phase == wal.PhaseSealed || life.Life.Epoch >= b.life.Epoch {
+		if life.Phase == wal.PhaseSealed || life.Life.Broker == id && life.Life.Epoch >= b.life.Epoch {
 			continue
 		}
 		start := time.Now()
@@ -159,6 +162,26 @@ func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
 		}
 		b.log.Info("ended the log of a previous life", slog.String("life", life.Life.String()),
 			slog.Int64("slots", r.N), slog.Int("tail_chunks", len(r.Chunks)), slog.Duration("took", time.Since(start)))
+	}
+	return nil
+}
+
+// endAbandonedLives seals what earlier processes at this address left open and is not registered any more. It is ours to listen at, so they are
+// gone. Without it nobody would end them who has not seen them registered, and their ids would be nobody's for ever.
+func (b *Broker) endAbandonedLives(ctx context.Context) error {
+	lives, err := b.meta.AbandonedLives(ctx, net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port))))
+	if err != nil {
+		return fmt.Errorf("list the lives that were left at this address: %w", err)
+	}
+	for _, life := range lives {
+		if life == b.life {
+			continue
+		}
+		if _, err := b.seal(ctx, life); err != nil { // it is tried again by whoever misses its partitions, and at the next start
+			b.log.Warn("the log of a previous life at this address could not be ended", slog.String("life", life.String()), slog.Any("error", err))
+			continue
+		}
+		b.log.Info("ended the log of a previous life at this address", slog.String("life", life.String()))
 	}
 	return nil
 }

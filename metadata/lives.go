@@ -130,6 +130,38 @@ func (s *Store) takenIDs(ctx context.Context, address string) (taken map[int32]b
 	return taken, asOf, cmp.Or(err, bad)
 }
 
+// AbandonedLives returns the lives that are not SEALED of brokers which are not registered and whose ids belong to an address.
+func (s *Store) AbandonedLives(ctx context.Context, address string) ([]wal.Life, error) {
+	ids := map[int32]bool{}
+	var bad error
+	err := s.page(ctx, s.keys.epochs(), 0, func(kv *mvccpb.KeyValue) {
+		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.epochs()))
+		v, err2 := decode[idValue](string(kv.Key), kv.Value)
+		bad = cmp.Or(bad, err, err2)
+		ids[id] = v.Address == address
+	})
+	if err = cmp.Or(err, bad); err != nil {
+		return nil, err
+	}
+	registered := s.Image().Brokers
+	var out []wal.Life
+	for id, here := range ids {
+		if _, alive := registered[id]; alive || !here {
+			continue
+		}
+		lives, err := s.Lives(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		for _, st := range lives {
+			if st.Phase != wal.PhaseSealed {
+				out = append(out, st.Life)
+			}
+		}
+	}
+	return out, nil
+}
+
 // Lives returns all lives of a broker, oldest first.
 func (s *Store) Lives(ctx context.Context, broker int32) ([]wal.StreamState, error) {
 	ctx, cancel := s.bound(ctx)

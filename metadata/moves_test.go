@@ -196,6 +196,25 @@ func TestLeasedIDs(t *testing.T) {
 	}
 }
 
+// TestAbandonedLives: what is open and not registered of an address is abandoned.
+func TestAbandonedLives(t *testing.T) {
+	s := open(t)
+	lease := func(address string) wal.Life { return must[wal.Life](t)(s.OpenLeasedLife(t.Context(), 1, address)) }
+	left, elsewhere, ended, alive := lease("here:1"), lease("there:1"), lease("here:1"), lease("here:1")
+	seal(t, s, ended, 0)
+	r := must[*Registration](t)(s.Register(t.Context(), alive, BrokerInfo{Host: "here", Port: 1}))
+	if got := must[[]wal.Life](t)(s.AbandonedLives(t.Context(), "here:1")); len(got) != 1 || got[0] != left {
+		t.Errorf("abandoned are %v, want %v; %v is elsewhere", got, left, elsewhere)
+	}
+	if err := r.Unregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.until(t.Context(), func(i *Image) bool { return len(i.Brokers) == 0 })
+	if got := must[[]wal.Life](t)(s.AbandonedLives(t.Context(), "here:1")); len(got) != 2 {
+		t.Errorf("abandoned are %v, want %v and %v", got, left, alive)
+	}
+}
+
 // TestDraining: what a broker says of itself is seen by others, and stays when it announces itself anew.
 func TestDraining(t *testing.T) {
 	s := open(t)
