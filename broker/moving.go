@@ -121,7 +121,7 @@ func (b *Broker) openGiven(ctx context.Context, ids []protocol.PartitionID) erro
 	b.opened(adopted)
 	if errors.Is(err, partition.ErrCorrupt) {
 		b.log.Error("partitions are damaged and not served", slog.Any("error", err))
-		b.noteDamaged(states)
+		b.noteDamaged(slices.DeleteFunc(states, func(st metadata.PartitionState) bool { return st.Owner != b.life }))
 		return nil
 	}
 	return err
@@ -157,7 +157,7 @@ func (b *Broker) opened(ids []protocol.PartitionID) {
 func (b *Broker) handOverIntended(ctx context.Context) error {
 	left, stay, err := b.logs.SettleMoves(ctx)
 	b.arrivals.gaveAway(left, time.Now())
-	b.unloadShards(left)
+	b.unloadGone(left)
 	if len(stay) > 0 {
 		b.opened(stay) // coordinators among them were dropped meanwhile
 	}
@@ -241,21 +241,24 @@ func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfe
 	begun := time.Now()
 	moved, err := b.logs.HandOver(ctx, transfers)
 	b.arrivals.gaveAway(moved, time.Now())
-	b.unloadShards(moved)
-	b.unloadShards(b.unsettled(transfers))
+	ids := make([]protocol.PartitionID, len(transfers))
+	for i, t := range transfers {
+		ids[i] = t.ID
+	}
+	b.unloadGone(ids)
 	if len(moved) > 0 {
 		b.log.Info("handed over partitions", slog.Int("partitions", len(moved)), slog.Duration("took", time.Since(begun)))
 	}
 	return err
 }
 
-// unsettled are the partitions whose moves have an unknown outcome. Nobody may be told who coordinates them, and who had them coordinated must
-// not: when their logs go on, so do the coordinators, from the records.
-func (b *Broker) unsettled(transfers []partition.Transfer) (ids []protocol.PartitionID) {
-	for _, t := range transfers {
-		if l, open := b.logs.Get(t.ID); !open || !l.Settled() {
-			ids = append(ids, t.ID)
-		}
-	}
-	return ids
+// unloadGone ends the coordinators of partitions that left, or whose moves have an unknown outcome: nobody may be told what they know, and when
+// their logs go on they are loaded from the records. What is open again by now has a coordinator that knows what happened meanwhile.
+func (b *Broker) unloadGone(ids []protocol.PartitionID) {
+	b.known.Lock() // opened loads under it
+	defer b.known.Unlock()
+	b.unloadShards(slices.DeleteFunc(slices.Clone(ids), func(id protocol.PartitionID) bool {
+		l, open := b.logs.Get(id)
+		return open && !l.MoveUnknown()
+	}))
 }

@@ -166,6 +166,9 @@ func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
 	return nil
 }
 
+// abandonedTimeout bounds how long a start looks after lives that earlier processes left.
+const abandonedTimeout = 10 * time.Second
+
 // endAbandonedLives seals what earlier processes at this address left open and is not registered any more. It is ours to listen at, so they are
 // gone. Without it nobody would end them who has not seen them registered, and their ids would be nobody's for ever.
 func (b *Broker) endAbandonedLives(ctx context.Context) error {
@@ -173,6 +176,8 @@ func (b *Broker) endAbandonedLives(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("list the lives that were left at this address: %w", err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, abandonedTimeout)
+	defer cancel()
 	for _, life := range lives {
 		if life == b.life {
 			continue

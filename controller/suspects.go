@@ -37,13 +37,16 @@ type suspects struct {
 	addresses map[wal.Life]metadata.BrokerInfo
 	// pursued are the lives being looked into, with what stops that.
 	pursued map[wal.Life]context.CancelFunc
-	// silentAt is when etcd was last found silent, and byLease when a life was last ended on the word of its lease.
-	silentAt, byLease time.Time
+	// silentAt is when etcd was last found silent, and byLease when a life was last ended on the word of its lease, one that owned nothing and
+	// one that did: the former must not hold up the latter.
+	silentAt time.Time
+	byLease  map[bool]time.Time
 }
 
 func (s *suspects) init(c *Controller) {
 	s.c = c
 	s.addresses, s.pursued = map[wal.Life]metadata.BrokerInfo{}, map[wal.Life]context.CancelFunc{}
+	s.byLease = map[bool]time.Time{}
 }
 
 // note remembers where brokers are.
@@ -119,7 +122,7 @@ func (s *suspects) pursue(ctx context.Context, img *metadata.Image) {
 		}
 		one, stop := context.WithCancel(ctx)
 		s.pursued[life] = stop
-		s.running.Go(func() { s.lookInto(one, life) })
+		s.running.Go(func() { s.lookInto(one, life, idle[life]) })
 	}
 }
 
@@ -145,9 +148,9 @@ func (s *suspects) ended(life wal.Life) {
 }
 
 // lookInto ends the log of a life once enough speaks for its death, or finds that it has ended. It stops with ctx.
-func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
+func (s *suspects) lookInto(ctx context.Context, life wal.Life, idle bool) {
 	since := time.Now()
-	log := growth{since: since}
+	log := growth{since: since, idle: idle}
 	logger := s.c.Logger.With(slog.String("suspect", life.String()))
 	for ctx.Err() == nil {
 		st, err := s.c.Cluster.Load(ctx, life)
@@ -161,6 +164,7 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 			begun := time.Now()
 			if err = s.c.Seal(ctx, life); err == nil {
 				logger.Info("ended the log of a dead broker", slog.Duration("took", time.Since(begun)))
+				s.awaitProofs(ctx, life, &log)
 				s.ended(life)
 				return
 			}
@@ -178,8 +182,10 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life) {
 
 // growth is where a log was last seen to end, and since when.
 type growth struct {
-	end   int64
-	since time.Time
+	end     int64
+	since   time.Time
+	idle    bool // its life owns nothing
+	refused bool // its process is gone
 }
 
 func (g *growth) see(end int64) {
@@ -212,9 +218,10 @@ func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Tim
 	case !s.trusted():
 		return false
 	case gone && s.c.Refuses(ctx, at):
+		log.refused = true
 		logger.Warn("a broker is dead: its lease ended, its address refuses connections, its log has stopped")
 		return true
-	case time.Since(since) >= s.c.LeaseTTL && time.Since(log.since) >= StillFor && s.mayTrustLease():
+	case time.Since(since) >= s.c.LeaseTTL && time.Since(log.since) >= StillFor && s.mayTrustLease(log.idle):
 		logger.Warn("a broker is taken for dead: its lease ended a while ago and its log has stopped")
 		return true
 	}
@@ -228,13 +235,27 @@ func (s *suspects) trusted() bool {
 	return s.silentAt.IsZero() || time.Since(s.silentAt) >= 2*s.c.LeaseTTL
 }
 
-// mayTrustLease lets one life in LeaseTTL be ended on the word of its lease.
-func (s *suspects) mayTrustLease() bool {
+// mayTrustLease lets one life that owns something, and one that does not, be ended in LeaseTTL on the word of its lease.
+func (s *suspects) mayTrustLease(idle bool) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.byLease.IsZero() && time.Since(s.byLease) < s.c.LeaseTTL {
+	if last := s.byLease[idle]; !last.IsZero() && time.Since(last) < s.c.LeaseTTL {
 		return false
 	}
-	s.byLease = time.Now()
+	s.byLease[idle] = time.Now()
 	return true
+}
+
+// awaitProofs waits, when a log has grown while it was being ended, until its last slot is no proof any more to a broker that may live.
+func (s *suspects) awaitProofs(ctx context.Context, life wal.Life, log *growth) {
+	s.mu.Lock()
+	at, known := s.addresses[life]
+	s.mu.Unlock()
+	if log.refused || log.idle || known && s.c.Refuses(ctx, at) {
+		return
+	}
+	if st, err := s.c.Cluster.Load(ctx, life); err == nil && st.N-1 <= log.end {
+		return
+	}
+	_ = pause(ctx, StillFor)
 }

@@ -234,6 +234,9 @@ func (l *Log) Ended() bool {
 	return l.ended != nil
 }
 
+// MoveUnknown reports whether a move of the log's partition has an unknown outcome: see SettleMoves.
+func (l *Log) MoveUnknown() bool { return l.moveUnknown.Load() }
+
 // Settled reports whether the log is certainly its partition's: it is neither on its way to another owner nor gone.
 func (l *Log) Settled() bool {
 	l.mu.Lock()

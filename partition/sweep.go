@@ -118,12 +118,12 @@ func garbage(id objectID, st wal.StreamState, owns bool) bool {
 	return id.kind != KindSlot || id.seq < st.Deletable() || id.seq > st.N
 }
 
-// foreignObjects returns what the manifests of partitions refer to that have other owners, or no log here. There may be a log of what another
-// owns: a move of unknown outcome is not settled, or this life was ended and does not know.
+// foreignObjects returns what the manifests of partitions refer to that have other owners, or no log here of this ownership. There may be a log of
+// what another owns, or has given back: a move of unknown outcome is not settled, or this life was ended and does not know.
 func (s *Set) foreignObjects(ctx context.Context, states []metadata.PartitionState) (map[objectID]bool, error) {
 	var all []*opening
 	for _, st := range states {
-		if _, ours := s.Get(st.ID); !ours || st.Owner != s.opts.Life {
+		if l, open := s.Get(st.ID); !open || st.Owner != s.opts.Life || st.LeaderEpoch != l.State().LeaderEpoch {
 			all = append(all, &opening{state: st})
 		}
 	}
