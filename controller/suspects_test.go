@@ -24,6 +24,8 @@ type world struct {
 	sealed  map[wal.Life]time.Duration // since the start
 	refuses map[int32]bool
 	growing map[int32]bool
+	slots   int64         // of an ended log
+	planned time.Duration // when something was assigned first
 	silent  bool
 	began   time.Time
 }
@@ -92,7 +94,7 @@ func (w *world) Load(_ context.Context, l wal.Life) (wal.StreamState, error) {
 	defer w.mu.Unlock()
 	st := wal.StreamState{Life: l, Phase: wal.PhaseOpen}
 	if _, ended := w.sealed[l]; ended {
-		st.Phase = wal.PhaseSealed
+		st.Phase, st.N = wal.PhaseSealed, w.slots
 	}
 	return st, nil
 }
@@ -102,6 +104,11 @@ func (w *world) Loads(context.Context) (map[int32]metadata.BrokerLoads, error) {
 }
 
 func (w *world) Assign(context.Context, metadata.Controller, []metadata.Intent) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.planned == 0 {
+		w.planned = time.Since(w.began)
+	}
 	return 0, nil
 }
 
@@ -212,6 +219,14 @@ func TestSuspects(t *testing.T) {
 				t.Errorf("ended %v", ended)
 			}
 		}},
+		{"one that owns nothing does not hold up one that does", func(w *world) {
+			w.disown(2)
+			w.lose(2, 3)
+		}, func(t *testing.T, ended map[int32]time.Duration) {
+			if len(ended) != 2 || max(ended[2], ended[3])-min(ended[2], ended[3]) > testTTL/2 {
+				t.Errorf("ended %v", ended)
+			}
+		}},
 		{"nobody who owns nothing and comes back", func(w *world) {
 			w.disown(2)
 			w.lose(2)
@@ -282,6 +297,39 @@ func TestSuspects(t *testing.T) {
 					tc.begin(w)
 				}()
 				tc.check(t, w.run(t.Context(), t, time.Minute))
+			})
+		})
+	}
+}
+
+// TestGrownWhileItWasEnded: when a log has grown between the last look at it and its end, its broker may take the last slot for a proof that it
+// leads: others get its partitions when that is none any more.
+func TestGrownWhileItWasEnded(t *testing.T) {
+	for _, tc := range []struct {
+		name         string
+		slots        int64
+		gone         bool
+		atLeast, max time.Duration
+	}{
+		{"not grown", 8, false, 0, 2 * time.Second},
+		{"grown", 9, false, StillFor, StillFor + 2*time.Second},
+		{"grown, and its process is gone", 9, true, 0, 2 * time.Second},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(2)
+				w.slots = tc.slots
+				go func() {
+					<-time.After(100 * time.Millisecond)
+					w.lose(2)
+					if tc.gone {
+						w.set(w.refuses, 2)
+					}
+				}()
+				ended := w.run(t.Context(), t, time.Minute)
+				if wait := w.planned - ended[2]; ended[2] == 0 || w.planned == 0 || wait < tc.atLeast || wait > tc.max {
+					t.Errorf("ended after %v, its partitions are planned for after %v", ended[2], w.planned)
+				}
 			})
 		})
 	}
