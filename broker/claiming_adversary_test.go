@@ -119,9 +119,7 @@ func TestGivenDuringATakeover(t *testing.T) {
 	heir := startBrokerOn(t, func(s objectstore.Store) objectstore.Store { recoveries.Store = s; return recoveries }, append(shared, "--broker-id", "2")...)
 	giver := startBrokerOn(t, func(s objectstore.Store) objectstore.Store { manifests.Store = s; return manifests }, append(shared, "--broker-id", "3")...)
 	c := dial(t, victim.kafka)
-	waitFor(t, "all brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 3
-	})
+	c.awaitBrokers(3)
 	c.createAt("bad", 1, 2)
 	c.createAt("sound", 3, 1)
 	bad, sound := protocol.PartitionID{Topic: topicID(t, victim, "bad")}, protocol.PartitionID{Topic: topicID(t, heir, "sound")}
@@ -175,9 +173,7 @@ func TestTakeoverInPieces(t *testing.T) {
 	victim := startBroker(t, append(shared, "--broker-id", "1")...)
 	heir := startBrokerOn(t, func(s objectstore.Store) objectstore.Store { slots.Store = s; return slots }, append(shared, "--broker-id", "2")...)
 	c, b := dial(t, victim.kafka), heir.broker
-	waitFor(t, "both brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
-	})
+	c.awaitBrokers(2)
 	c.createAt("t", 1, 1)
 	c.createTopic("u", 1)
 	wantCode(t, "produce", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)

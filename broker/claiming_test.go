@@ -7,8 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/twmb/franz-go/pkg/kmsg"
-
 	"github.com/tidemill/tidemill/objectstore/memstore"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -64,9 +62,7 @@ func TestDamagedPartitionIsTriedOnce(t *testing.T) {
 	victim := startBroker(t, append(shared, "--broker-id", "1")...)
 	heir := startBroker(t, append(shared, "--broker-id", "2")...)
 	c := dial(t, victim.kafka)
-	waitFor(t, "both brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
-	})
+	c.awaitBrokers(2)
 	const n = 3
 	c.createAt("t", 1, n)
 	id := topicID(t, victim, "t")

@@ -100,3 +100,11 @@ var (
 	resealed        = conformance.Resealed
 	wantCode        = conformance.WantCode
 )
+
+// awaitBrokers waits until the broker knows n brokers.
+func (c *rawClient) awaitBrokers(n int) {
+	c.t.Helper()
+	waitFor(c.t, "the brokers to know each other", func() bool {
+		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == n
+	})
+}

@@ -72,9 +72,7 @@ func TestM13ReassignmentsMovePartitions(t *testing.T) {
 	one := startBroker(t, append(shared, "--broker-id", "1")...)
 	two := startBroker(t, append(shared, "--broker-id", "2")...)
 	c := dial(t, one.kafka)
-	waitFor(t, "both brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
-	})
+	c.awaitBrokers(2)
 	const n = 4
 	c.createTopic("t", n)
 	if got := assign(c, "t", n, []int32{2, 1}, true); !slices.Equal(got, []string{"NONE"}) {
@@ -132,9 +130,7 @@ func TestM13AssignedWhenCreated(t *testing.T) {
 	one := startBroker(t, append(shared, "--broker-id", "1")...)
 	two := startBroker(t, append(shared, "--broker-id", "2")...)
 	c := dial(t, one.kafka)
-	waitFor(t, "both brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
-	})
+	c.awaitBrokers(2)
 	spec := createSpec("t", -1)
 	spec.ReplicationFactor = -1
 	for p := range int32(3) {

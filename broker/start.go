@@ -124,10 +124,11 @@ func (b *Broker) checkAlone(ctx context.Context, id int32) error {
 func (b *Broker) beginLife(ctx context.Context) (err error) {
 	id := b.cfg.BrokerID
 	if id < 0 && !b.cfg.Cluster.Embedded() {
-		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID, net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port)))); err != nil {
+		address := net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port)))
+		if b.life, err = b.meta.OpenLeasedLife(ctx, defaultBrokerID, address); err != nil {
 			return fmt.Errorf("begin a life under a leased broker id: %w", err)
 		}
-		return b.endAbandonedLives(ctx)
+		return b.endAbandonedLives(ctx, address)
 	}
 	if id < 0 {
 		id = defaultBrokerID
@@ -144,10 +145,11 @@ func (b *Broker) beginLife(ctx context.Context) (err error) {
 // endPreviousLives seals what earlier runs of this broker left open (S1-S7). It comes after this life was opened: of two
 // that start at the same time the later one then sees the earlier one, whose claims would else be nobody's.
 func (b *Broker) endPreviousLives(ctx context.Context, id int32) error {
-	lives, err := b.meta.Lives(ctx, id)
+	list := func(ctx context.Context) ([]wal.StreamState, error) { return b.meta.Lives(ctx, id) }
 	if b.cfg.Cluster.Embedded() { // whatever id it had: there is nobody else
-		lives, err = b.meta.AllLives(ctx)
+		list = b.meta.AllLives
 	}
+	lives, err := list(ctx)
 	if err != nil {
 		return fmt.Errorf("list the lives of broker %d: %w", id, err)
 	}
@@ -171,8 +173,8 @@ const abandonedTimeout = 10 * time.Second
 
 // endAbandonedLives seals what earlier processes at this address left open and is not registered any more. It is ours to listen at, so they are
 // gone. Without it nobody would end them who has not seen them registered, and their ids would be nobody's for ever.
-func (b *Broker) endAbandonedLives(ctx context.Context) error {
-	lives, err := b.meta.AbandonedLives(ctx, net.JoinHostPort(b.info.Host, strconv.Itoa(int(b.info.Port))))
+func (b *Broker) endAbandonedLives(ctx context.Context, address string) error {
+	lives, err := b.meta.AbandonedLives(ctx, address)
 	if err != nil {
 		return fmt.Errorf("list the lives that were left at this address: %w", err)
 	}

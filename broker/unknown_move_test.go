@@ -74,9 +74,7 @@ func TestMoveOfUnknownOutcome(t *testing.T) {
 	from.start()
 	to := startBroker(t, append(shared, "--broker-id", "2")...)
 	c := dial(t, from.kafka)
-	waitFor(t, "both brokers to know each other", func() bool {
-		return len(ask[*kmsg.MetadataResponse](c, metadataRequest(12)).Brokers) == 2
-	})
+	c.awaitBrokers(2)
 	const group = "g0"
 	c.createAt("u", 1, 1) // and nothing is balanced
 	c.createAt(offsetsTopic, 1, 1)

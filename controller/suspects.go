@@ -149,8 +149,8 @@ func (s *suspects) ended(life wal.Life) {
 
 // lookInto ends the log of a life once enough speaks for its death, or finds that it has ended. It stops with ctx.
 func (s *suspects) lookInto(ctx context.Context, life wal.Life, idle bool) {
-	since := time.Now()
-	log := growth{since: since, idle: idle}
+	now := time.Now()
+	found := suspicion{since: now, still: now, idle: idle}
 	logger := s.c.Logger.With(slog.String("suspect", life.String()))
 	for ctx.Err() == nil {
 		st, err := s.c.Cluster.Load(ctx, life)
@@ -160,11 +160,11 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life, idle bool) {
 		case st.Phase == wal.PhaseSealed:
 			s.ended(life)
 			return
-		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, since, &log, logger):
+		case st.Phase == wal.PhaseSealing || s.dead(ctx, &st, &found, logger):
 			begun := time.Now()
 			if err = s.c.Seal(ctx, life); err == nil {
 				logger.Info("ended the log of a dead broker", slog.Duration("took", time.Since(begun)))
-				s.awaitProofs(ctx, life, &log)
+				s.awaitProofs(ctx, life, &found)
 				s.ended(life)
 				return
 			}
@@ -180,22 +180,24 @@ func (s *suspects) lookInto(ctx context.Context, life wal.Life, idle bool) {
 	}
 }
 
-// growth is where a log was last seen to end, and since when.
-type growth struct {
-	end     int64
+// suspicion is what is known of a life that is looked into.
+type suspicion struct {
 	since   time.Time
-	idle    bool // its life owns nothing
+	idle    bool // it owns nothing
 	refused bool // its process is gone
+	// end is where its log was last seen to end, and still since when.
+	end   int64
+	still time.Time
 }
 
-func (g *growth) see(end int64) {
-	if end != g.end {
-		g.end, g.since = end, time.Now()
+func (s *suspicion) see(end int64) {
+	if end != s.end {
+		s.end, s.still = end, time.Now()
 	}
 }
 
 // dead looks for a while and reports whether a life that is OPEN may be ended (S1).
-func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Time, log *growth, logger *slog.Logger) bool {
+func (s *suspects) dead(ctx context.Context, st *wal.StreamState, found *suspicion, logger *slog.Logger) bool {
 	s.mu.Lock()
 	at, known := s.addresses[st.Life]
 	s.mu.Unlock()
@@ -206,11 +208,11 @@ func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Tim
 	}
 	after, err2 := s.c.LogEnd(ctx, st.Life, st.Trim)
 	if err != nil || err2 != nil || ctx.Err() != nil {
-		log.since = time.Now() // not known
+		found.still = time.Now() // not known
 		return false
 	}
-	log.see(before)
-	log.see(after)
+	found.see(before)
+	found.see(after)
 	if after != before {
 		return false
 	}
@@ -218,10 +220,10 @@ func (s *suspects) dead(ctx context.Context, st *wal.StreamState, since time.Tim
 	case !s.trusted():
 		return false
 	case gone && s.c.Refuses(ctx, at):
-		log.refused = true
+		found.refused = true
 		logger.Warn("a broker is dead: its lease ended, its address refuses connections, its log has stopped")
 		return true
-	case time.Since(since) >= s.c.LeaseTTL && time.Since(log.since) >= StillFor && s.mayTrustLease(log.idle):
+	case time.Since(found.since) >= s.c.LeaseTTL && time.Since(found.still) >= StillFor && s.mayTrustLease(found.idle):
 		logger.Warn("a broker is taken for dead: its lease ended a while ago and its log has stopped")
 		return true
 	}
@@ -247,14 +249,14 @@ func (s *suspects) mayTrustLease(idle bool) bool {
 }
 
 // awaitProofs waits, when a log has grown while it was being ended, until its last slot is no proof any more to a broker that may live.
-func (s *suspects) awaitProofs(ctx context.Context, life wal.Life, log *growth) {
+func (s *suspects) awaitProofs(ctx context.Context, life wal.Life, found *suspicion) {
 	s.mu.Lock()
 	at, known := s.addresses[life]
 	s.mu.Unlock()
-	if log.refused || log.idle || known && s.c.Refuses(ctx, at) {
+	if found.refused || found.idle || known && s.c.Refuses(ctx, at) {
 		return
 	}
-	if st, err := s.c.Cluster.Load(ctx, life); err == nil && st.N-1 <= log.end {
+	if st, err := s.c.Cluster.Load(ctx, life); err == nil && st.N-1 <= found.end {
 		return
 	}
 	_ = pause(ctx, StillFor)

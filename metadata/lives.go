@@ -107,12 +107,7 @@ func (s *Store) takenIDs(ctx context.Context, address string) (taken map[int32]b
 	if err != nil {
 		return nil, 0, err
 	}
-	err = s.page(ctx, s.keys.epochs(), asOf, func(kv *mvccpb.KeyValue) {
-		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.epochs()))
-		v, err2 := decode[idValue](string(kv.Key), kv.Value)
-		bad = cmp.Or(bad, err, err2)
-		taken[id] = taken[id] || v.Address != address
-	})
+	err = s.pageIDs(ctx, asOf, func(id int32, at string) { taken[id] = taken[id] || at != address })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -130,25 +125,32 @@ func (s *Store) takenIDs(ctx context.Context, address string) (taken map[int32]b
 	return taken, asOf, cmp.Or(err, bad)
 }
 
-// AbandonedLives returns the lives that are not SEALED of brokers which are not registered and whose ids belong to an address.
-func (s *Store) AbandonedLives(ctx context.Context, address string) ([]wal.Life, error) {
-	ids := map[int32]bool{}
+// pageIDs calls fn for every id that a broker ever had, with the address that it belongs to, as of revision rev.
+func (s *Store) pageIDs(ctx context.Context, rev int64, fn func(id int32, address string)) error {
 	var bad error
-	err := s.page(ctx, s.keys.epochs(), 0, func(kv *mvccpb.KeyValue) {
+	err := s.page(ctx, s.keys.epochs(), rev, func(kv *mvccpb.KeyValue) {
 		id, err := parseBroker(strings.TrimPrefix(string(kv.Key), s.keys.epochs()))
 		v, err2 := decode[idValue](string(kv.Key), kv.Value)
 		bad = cmp.Or(bad, err, err2)
-		ids[id] = v.Address == address
+		fn(id, v.Address)
 	})
-	if err = cmp.Or(err, bad); err != nil {
+	return cmp.Or(err, bad)
+}
+
+// AbandonedLives returns the lives that are not SEALED of brokers which are not registered and whose ids belong to an address.
+func (s *Store) AbandonedLives(ctx context.Context, address string) ([]wal.Life, error) {
+	var ids []int32
+	registered := s.Image().Brokers
+	err := s.pageIDs(ctx, 0, func(id int32, at string) {
+		if _, alive := registered[id]; !alive && at == address {
+			ids = append(ids, id)
+		}
+	})
+	if err != nil {
 		return nil, err
 	}
-	registered := s.Image().Brokers
 	var out []wal.Life
-	for id, here := range ids {
-		if _, alive := registered[id]; alive || !here {
-			continue
-		}
+	for _, id := range ids {
 		lives, err := s.Lives(ctx, id)
 		if err != nil {
 			return nil, err
