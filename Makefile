@@ -5,6 +5,7 @@ BIN     := bin/broker
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X main.release=$(VERSION)
 LINT     = $(CURDIR)/bin/golangci-lint
+TESTSUM  = $(CURDIR)/bin/gotestsum
 SEEDS   ?= 200000
 FIRST   ?= 0
 SIM     ?= ./wal/... ./sim
@@ -34,9 +35,10 @@ test: ## unit, property, simulation and contract tests under the race detector (
 	$(GO) test -C bench $(RACE) -timeout 30m ./...
 	$(GO) test -C deploy/check ./...
 
-e2e: build ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
+e2e: build $(TESTSUM) ## real clients: Kafka Connect, MirrorMaker, Debezium, Kafka's tools, kcat, franz-go (needs JDK 17, Maven, apt)
+	rm -rf e2e/.cache/logs
 	./e2e/setup.sh
-	cd e2e && $(GO) test -count=1 -timeout 70m -v ./...
+	cd e2e && $(TESTSUM) --format standard-verbose -- -count=1 -timeout 70m ./...
 
 sim: ## the log and the cluster under many more seeds: make sim SEEDS=1000000 FIRST=200000, or SEED=42 SIM=./sim to replay one
 	TIDEMILL_SIM_FIRST=$(FIRST) TIDEMILL_SIM_SEEDS=$(SEEDS) TIDEMILL_SIM_SEED=$(SEED) $(GO) test -count=1 -timeout 600m $(SIM) -run 'Sim|KnownBugs' -v
@@ -53,6 +55,9 @@ lint: $(LINT) ## gofmt, vet, golangci-lint
 
 $(LINT): internal/tools/lint/go.mod
 	cd internal/tools/lint && $(GO) build -o $(LINT) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(TESTSUM): internal/tools/gotestsum/go.mod
+	cd internal/tools/gotestsum && $(GO) build -o $(TESTSUM) gotest.tools/gotestsum
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$($(GO) list ./...); do \

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// logTail is how much of a process's output a failed test prints.
-	logTail = 8 << 10
+	// logTail is how much of a process's output an error quotes, and logLines how many lines a failed test prints of each.
+	logTail  = 8 << 10
+	logLines = 5
 	// exitLimit is how long a process may take to end after SIGKILL, or its Java tool after SIGTERM.
 	exitLimit = 30 * time.Second
 )
@@ -62,7 +63,7 @@ func startCommand(t testing.TB, name string, cmd *exec.Cmd) *Process {
 	t.Cleanup(func() {
 		p.Kill9()
 		if t.Failed() {
-			t.Logf("end of the output of %s:\n%s", name, p.Tail())
+			keepLog(t, p.log)
 		}
 	})
 	return p
@@ -138,6 +139,34 @@ func (p *Process) Tail() string {
 		out = "..." + out[len(out)-logTail:]
 	}
 	return out
+}
+
+// keepLog keeps the log of a failed test's process in .cache/logs, and prints its last lines.
+func keepLog(t testing.TB, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Log(err)
+		return
+	}
+	kept, err := storeLog(t.Name(), filepath.Base(path), text)
+	if err != nil {
+		t.Log(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	t.Logf("%s ends so:\n%s", kept, strings.Join(lines[max(0, len(lines)-logLines):], "\n"))
+}
+
+func storeLog(test, name string, text []byte) (path string, err error) {
+	root, err := moduleRoot()
+	if err != nil {
+		return name, err
+	}
+	path = filepath.Join(root, ".cache", "logs", test, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return path, err
+	}
+	return path, os.WriteFile(path, text, 0o644)
 }
 
 // Run runs a command to its end with the given standard input and returns its standard output. The test fails when the

@@ -66,9 +66,7 @@ func StartTools(t testing.TB, heapMB int) *Tools {
 		cmd.Wait()
 		log.Close()
 		if t.Failed() {
-			if text, err := os.ReadFile(log.Name()); err == nil {
-				t.Logf("end of the log of the tools:\n%s", text[max(0, len(text)-logTail):])
-			}
+			keepLog(t, log.Name())
 		}
 	})
 	return &Tools{t: t, stdin: stdin, answers: answers, cmd: cmd}
