@@ -66,7 +66,7 @@ type Options struct {
 	// Fresh reports whether this process was certainly a shard's owner a moment ago; nil means always. Committed offsets are answered
 	// only then: what changes state is logged first, which no former owner can.
 	Fresh func(shard int32) bool
-	// MemberBytes bounds what members offer with their joins, all groups together; a join beyond it is answered
+	// MemberBytes bounds what is held of members, pending ones and their offers, all groups together; a join beyond it is answered
 	// GROUP_MAX_SIZE_REACHED(81). 0 means no bound.
 	MemberBytes int64
 	// NewID makes the unique part of member ids. nil means a random UUID.

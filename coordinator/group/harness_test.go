@@ -136,12 +136,12 @@ func (b *bench) restart() {
 // checkInvariants checks the counts of every group, and that a replay gives the records that the machine stands for.
 func (b *bench) checkInvariants() {
 	b.t.Helper()
-	held := int64(0)
+	held, waiting := int64(0), 0
 	for id, g := range b.machine.groups {
 		joining, unsynced, n := 0, 0, 0
 		g.each(func(mb *member) {
 			n++
-			held += offersBytes(mb.protocols)
+			held += memberBytes(id, g.protocolType, mb)
 			if mb.join != nil {
 				joining++
 				if g.state != statePreparing {
@@ -158,6 +158,10 @@ func (b *bench) checkInvariants() {
 				b.t.Errorf("group %s: sync of %s waits in %s", id, mb.id, g.state)
 			}
 		})
+		waiting += len(g.pending)
+		for member := range g.pending {
+			held += pendingBytes(id, member)
+		}
 		if joining != g.joining || unsynced != g.unsynced || n != len(g.members) {
 			b.t.Errorf("group %s: counts %d, %d, %d; want %d, %d, %d", id, g.joining, g.unsynced, len(g.members), joining, unsynced, n)
 		}
@@ -172,7 +176,10 @@ func (b *bench) checkInvariants() {
 		b.t.Errorf("replay differs (-live +replayed):\n%s", diff)
 	}
 	if got := b.machine.tally.own; got != held {
-		b.t.Errorf("%d bytes of offers are counted, %d are held", got, held)
+		b.t.Errorf("%d bytes are counted, %d are held", got, held)
+	}
+	if got := b.machine.handedOut.Len(); got != waiting {
+		b.t.Errorf("%d ids are handed out, groups wait for %d", got, waiting)
 	}
 }
 

@@ -50,8 +50,47 @@ func newJoin(req *kmsg.JoinGroupRequest, client Client, unique string, reply fun
 	return j
 }
 
-// bytes is what the group holds of the member's offers.
-func (j *join) bytes() int64 { return offersBytes(j.offers) }
+// growth is how much more the shard holds with this join than it held of its member before.
+func (j *join) growth(g *group) int64 {
+	mb := j.member(j.memberID())
+	n := memberBytes(j.req.Group, j.req.ProtocolType, mb)
+	old := g.members[mb.id]
+	if old == nil && mb.instance != nil {
+		old = g.members[g.static[*mb.instance]] // whose place it takes (G14)
+	}
+	if old != nil {
+		n -= old.counted
+	}
+	if g.pending[mb.id] != nil {
+		n -= pendingBytes(g.id, mb.id)
+	}
+	return n
+}
+
+// memberID is the id that the member has or is given.
+func (j *join) memberID() string {
+	switch {
+	case j.req.MemberID != "":
+		return j.req.MemberID
+	case j.req.InstanceID != nil:
+		return *j.req.InstanceID + "-" + j.unique
+	default:
+		return j.client.ID + "-" + j.unique
+	}
+}
+
+// member is the new member that the join makes.
+func (j *join) member(id string) *member {
+	return &member{
+		id:        id,
+		instance:  j.req.InstanceID,
+		client:    j.client,
+		rebalance: j.rebalance,
+		session:   j.session,
+		protocols: j.offers,
+		fresh:     true,
+	}
+}
 
 // tooLong reports whether a name does not fit into a record, or the offers alone into the group's: such a join would hold
 // its memory while it waits, and its group could never be stable.
@@ -108,7 +147,7 @@ func (m *machine) joinGroup(j *join) {
 			m.maybeCompleteJoin(g)
 		}
 		m.refuseJoin(j, "", protocol.CodeGroupMaxSizeReached)
-	case !m.tally.room(j.bytes() - heldBy(g.members[id])):
+	case !m.tally.room(j.growth(g)):
 		m.refuseJoin(j, id, protocol.CodeGroupMaxSizeReached)
 	case !g.supports(j.req.ProtocolType, j.offers) || j.repeats():
 		m.refuseJoin(j, id, protocol.CodeInconsistentGroupProtocol)
@@ -139,8 +178,8 @@ func (m *machine) hasRoom(g *group, id string) bool {
 
 // joinNew is a join without a member id.
 func (m *machine) joinNew(g *group, j *join) {
+	id := j.memberID()
 	if instance := j.req.InstanceID; instance != nil {
-		id := *instance + "-" + j.unique
 		if old, ok := g.static[*instance]; ok {
 			m.replaceStatic(g, g.members[old], id, j)
 			return
@@ -148,7 +187,6 @@ func (m *machine) joinNew(g *group, j *join) {
 		m.admit(g, id, j)
 		return
 	}
-	id := j.client.ID + "-" + j.unique
 	if j.req.Version < 4 {
 		m.admit(g, id, j)
 		return
@@ -161,7 +199,7 @@ func (m *machine) joinNew(g *group, j *join) {
 // joinKnown is a join with a member id.
 func (m *machine) joinKnown(g *group, j *join) {
 	id := j.req.MemberID
-	if g.pending[id] && j.req.InstanceID == nil {
+	if g.pending[id] != nil && j.req.InstanceID == nil {
 		m.admit(g, id, j)
 		return
 	}
@@ -188,15 +226,8 @@ func (m *machine) joinKnown(g *group, j *join) {
 
 // admit makes a new member.
 func (m *machine) admit(g *group, id string, j *join) {
-	mb := &member{
-		id:        id,
-		instance:  j.req.InstanceID,
-		client:    j.client,
-		rebalance: j.rebalance,
-		session:   j.session,
-		protocols: j.offers,
-		fresh:     true,
-	}
+	mb := j.member(id)
+	m.dropPending(g, id)
 	g.arrived = g.arrived || g.initial()
 	g.add(mb, j.req.ProtocolType)
 	m.timers.Set(timerKey{timerSession, g.id, id}, m.now.Add(newMemberJoinTimeout)) // G6

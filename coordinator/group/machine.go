@@ -1,6 +1,7 @@
 package group
 
 import (
+	"container/list"
 	"maps"
 	"slices"
 	"time"
@@ -20,8 +21,8 @@ type machine struct {
 	groups map[string]*group
 	timers coordinator.Timers[timerKey]
 	tally  tally
-	// handedOut are the newest ids that were handed out, whether they wait or not.
-	handedOut []handedOut
+	// handedOut are the pending ids of all groups, the oldest first.
+	handedOut list.List
 
 	// Of the present input.
 	now time.Time

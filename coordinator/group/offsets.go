@@ -234,7 +234,7 @@ func (m *machine) deleteGroup(g *group) {
 		m.out.Append(coordinator.Record{Key: groupKey(g.id)})
 	}
 	for id := range g.pending {
-		m.timers.Cancel(timerKey{timerSession, g.id, id})
+		m.dropPending(g, id)
 	}
 	delete(m.groups, g.id)
 }

@@ -136,8 +136,7 @@ func (m *machine) expireSync(g *group) {
 // expireSession removes a member that was not heard of. One whose join or sync waits here is there; but the first
 // join of a member does not wait for ever (G6).
 func (m *machine) expireSession(g *group, memberID string) {
-	if g.pending[memberID] {
-		delete(g.pending, memberID)
+	if m.dropPending(g, memberID) {
 		m.maybeCompleteJoin(g)
 		return
 	}

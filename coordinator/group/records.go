@@ -155,7 +155,7 @@ func (m *machine) applyGroup(r coordinator.Record) error {
 	offsets := map[string]map[int32]offset{}
 	if old := m.groups[key.Group]; old != nil {
 		offsets = old.offsets
-		old.each(func(mb *member) { old.count(mb, -1) })
+		old.each(func(mb *member) { old.tally.add(-mb.counted) })
 	}
 	g := newGroup(key.Group, &m.tally)
 	g.offsets = offsets

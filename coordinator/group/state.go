@@ -1,6 +1,7 @@
 package group
 
 import (
+	"container/list"
 	"slices"
 	"time"
 
@@ -44,9 +45,9 @@ type group struct {
 	leader       string
 
 	members     map[string]*member
-	first, last *member           // members in the order of arrival
-	static      map[string]string // instance id -> member id
-	pending     map[string]bool   // ids handed out with MEMBER_ID_REQUIRED (G1)
+	first, last *member                  // members in the order of arrival
+	static      map[string]string        // instance id -> member id
+	pending     map[string]*list.Element // in machine.handedOut: ids handed out with MEMBER_ID_REQUIRED (G1)
 	supported   map[string]int
 	joining     int
 	unsynced    int
@@ -80,7 +81,8 @@ type member struct {
 	protocols  []offer
 	assignment []byte
 
-	fresh      bool // its first join was not yet answered (G6)
+	counted    int64 // in the tally
+	fresh      bool  // its first join was not yet answered (G6)
 	owesSync   bool
 	join       *joinWaiter
 	sync       *syncWaiter
@@ -100,7 +102,7 @@ func newGroup(id string, t *tally) *group {
 		since:     -1,
 		members:   make(map[string]*member),
 		static:    make(map[string]string),
-		pending:   make(map[string]bool),
+		pending:   make(map[string]*list.Element),
 		supported: make(map[string]int),
 		offsets:   make(map[string]map[int32]offset),
 	}
@@ -134,7 +136,7 @@ func (g *group) add(mb *member, protocolType string) {
 	}
 	g.last = mb
 	g.count(mb, 1)
-	delete(g.pending, mb.id)
+	g.weigh(mb)
 }
 
 // unlink takes mb out of the group. Its waiters were answered before.
@@ -145,6 +147,7 @@ func (g *group) unlink(mb *member) {
 	}
 	g.setOwesSync(mb, false)
 	g.count(mb, -1)
+	g.tally.add(-mb.counted)
 	if mb.prev == nil {
 		g.first = mb.next
 	} else {
@@ -174,8 +177,14 @@ func (g *group) rename(mb *member, id string) {
 	g.static[*mb.instance] = id
 }
 
+// weigh brings the tally up to date with what is now known of the member.
+func (g *group) weigh(mb *member) {
+	n := memberBytes(g.id, g.protocolType, mb)
+	g.tally.add(n - mb.counted)
+	mb.counted = n
+}
+
 func (g *group) count(mb *member, by int) {
-	g.tally.add(int64(by) * offersBytes(mb.protocols))
 	for _, o := range mb.protocols {
 		if g.supported[o.name] += by; g.supported[o.name] == 0 {
 			delete(g.supported, o.name)
@@ -187,6 +196,7 @@ func (g *group) setProtocols(mb *member, offers []offer) {
 	g.count(mb, -1)
 	mb.protocols = offers
 	g.count(mb, 1)
+	g.weigh(mb)
 }
 
 func (g *group) setOwesSync(mb *member, owes bool) {

@@ -121,9 +121,7 @@ func (m *machine) leave(g *group, l kmsg.LeaveGroupRequestMember) protocol.Error
 	if id == "" && l.InstanceID != nil { // an administrator removes a static member
 		id = g.static[*l.InstanceID]
 	}
-	if g.pending[id] {
-		delete(g.pending, id)
-		m.timers.Cancel(timerKey{timerSession, g.id, id})
+	if m.dropPending(g, id) {
 		return protocol.CodeNone
 	}
 	if code := g.check(id, l.InstanceID); code != protocol.CodeNone {
