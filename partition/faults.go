@@ -10,4 +10,6 @@ type Faults struct {
 	ForgetProducers bool
 	// SameEpoch opens partitions that others owned without raising the leader epoch.
 	SameEpoch bool
+	// SweepBlind leaves out of sweeps what the manifests of partitions refer to that have a log here, whoever owns them.
+	SweepBlind bool
 }

@@ -73,6 +73,8 @@ type Options struct {
 	// DeleteDelay is how long an object that nobody refers to stays, for reads that began before; default 2 min. What is read later
 	// than that is planned anew.
 	DeleteDelay time.Duration
+	// TidyInterval is how often merges and deletions are looked for, default 10 s. It costs no request when there is nothing to do.
+	TidyInterval time.Duration
 	// SweepInterval is how often the bucket is listed for objects that a crash or a late request left, default 6 h.
 	SweepInterval time.Duration
 	// ProducerExpiry is how long a producer that writes nothing is remembered, default 24 h (P8).
@@ -97,6 +99,7 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.CheckpointBytes, min(o.TailBytes/2, 256<<20))
 	setDefault(&o.CheckpointInterval, time.Minute)
 	setDefault(&o.DeleteDelay, 2*time.Minute)
+	setDefault(&o.TidyInterval, 10*time.Second)
 	setDefault(&o.SweepInterval, 6*time.Hour)
 	setDefault(&o.ProducerExpiry, 24*time.Hour)
 	if o.Now == nil {

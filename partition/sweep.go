@@ -123,7 +123,7 @@ func garbage(id objectID, st wal.StreamState, owns bool) bool {
 func (s *Set) foreignObjects(ctx context.Context, states []metadata.PartitionState) (map[objectID]bool, error) {
 	var all []*opening
 	for _, st := range states {
-		if l, open := s.Get(st.ID); !open || st.Owner != s.opts.Life || st.LeaderEpoch != l.State().LeaderEpoch {
+		if l, open := s.Get(st.ID); !open || !s.opts.Faults.SweepBlind && (st.Owner != s.opts.Life || st.LeaderEpoch != l.State().LeaderEpoch) {
 			all = append(all, &opening{state: st})
 		}
 	}

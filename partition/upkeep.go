@@ -48,9 +48,6 @@ func (s *Set) keepCompacted(ctx context.Context) error {
 	}
 }
 
-// tidyEvery is how often merges and deletions are looked for. It costs no request when there is nothing to do.
-const tidyEvery = 10 * time.Second
-
 // sweepSoon is how long after a sweep the next one may come, when objects that earlier lives wrote were let go of.
 const sweepSoon = 10 * time.Minute
 
@@ -60,7 +57,7 @@ func (s *Set) keepTidy(ctx context.Context) error {
 	soon := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
 	late, lent := soon, soon
 	for {
-		if err := pause(ctx, tidyEvery); err != nil {
+		if err := pause(ctx, s.opts.TidyInterval); err != nil {
 			return err
 		}
 		s.report(ctx, "merging segments", s.Merge(ctx))

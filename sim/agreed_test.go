@@ -227,7 +227,7 @@ func (c *agreed) list(ctx context.Context, what string, look func(e *etcd)) erro
 	ctx = c.bound(ctx)
 	var out error
 	err := c.p.ask(ctx, "list "+what, func(done func()) {
-		c.p.w.etcd.attempt(&write{what: what}, func(_ answer, err error) {
+		c.p.w.etcd.attempt(c.p, &write{what: what}, func(_ answer, err error) {
 			if out = err; err == nil {
 				look(c.p.w.etcd)
 			}

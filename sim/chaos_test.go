@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/tidemill/tidemill/partition"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -16,16 +17,12 @@ const (
 	outageMax = 15 * time.Second
 )
 
-func newWorld(seed uint64, m mistakes, verbose bool) *world {
+func newWorld(seed uint64, verbose bool) *world {
 	rng := rand.New(rand.NewPCG(seed, 0x7469646d))
 	w := &world{clock: newClock(), cfg: drawConfig(rng), rng: rng, hash: fnv.New64a(), verbose: verbose, calm: true}
-	w.cfg.mistakes = m
 	w.bucket = &bucket{w: w, objects: map[string][]byte{}}
 	w.etcd = &etcd{w: w, keys: map[string]kv{}}
 	w.truth = newTruth(w)
-	for i := range w.cfg.brokers {
-		w.brokers = append(w.brokers, &broker{w: w, id: int32(i)})
-	}
 	return w
 }
 
@@ -36,6 +33,10 @@ func (w *world) run() *violation {
 	w.runUntil(w.now()+w.cfg.span, nil)
 	w.heal()
 	w.inspect("healed")
+	if w.violation == nil && w.chance(.5) {
+		w.linger()
+		w.inspect("long after")
+	}
 	if w.violation == nil && w.chance(.1) {
 		w.restart()
 		w.inspect("restarted")
@@ -46,6 +47,9 @@ func (w *world) run() *violation {
 
 // form boots the brokers and creates the partitions.
 func (w *world) form() {
+	for i := range w.cfg.brokers {
+		w.brokers = append(w.brokers, &broker{w: w, id: int32(i)})
+	}
 	for _, b := range w.brokers {
 		b.boot()
 	}
@@ -143,6 +147,7 @@ func (w *world) heal() {
 	w.calm, w.etcd.away = true, false
 	for n := range w.processes() {
 		n.resume()
+		n.reconnect()
 	}
 	w.changed()
 	w.runUntil(w.now()+settleTime, w.well)
@@ -168,15 +173,20 @@ func (w *world) ailing() string {
 		}
 	}
 	for i := range int32(w.cfg.partitions) {
-		n := w.ownerOf(partition0(i))
-		if n == nil {
+		if n := w.ownerOf(partition0(i)); n == nil {
 			return fmt.Sprintf("the owner of %d does not serve", i)
-		}
-		if _, open := n.set.Get(partition0(i)); !open {
+		} else if n.owned(partition0(i)) == nil {
 			return fmt.Sprintf("%d is not open at %s", i, n.name)
 		}
 	}
 	return ""
+}
+
+// linger lets the cluster run on until everything has gone that was doomed while there were faults, or is found by another sweep.
+func (w *world) linger() {
+	w.trace("linger", "")
+	c := &w.cfg
+	w.runUntil(w.now()+2*(c.sweep+c.deleteDelay+c.tidy), nil)
 }
 
 // restart ends every process and starts the brokers anew.
@@ -223,8 +233,8 @@ func (w *world) inspectOne(when string, i int32, done func(error)) *node {
 	if n == nil {
 		return nil
 	}
-	l, open := n.set.Get(id)
-	if !open {
+	l := n.owned(id)
+	if l == nil {
 		return nil
 	}
 	if st := l.State(); st.HighWatermark < w.truth.part(id).acked {
@@ -241,6 +251,14 @@ func (w *world) ownerOf(id protocol.PartitionID) *node {
 		if n.life == v.owner {
 			return n
 		}
+	}
+	return nil
+}
+
+// owned returns the log of a partition that the node owns, if it knows so: one that left and came back may still be as it was before.
+func (n *node) owned(id protocol.PartitionID) *partition.Log {
+	if l, open := n.set.Get(id); open && l.Settled() && n.owns(id, l.State().LeaderEpoch) {
+		return l
 	}
 	return nil
 }

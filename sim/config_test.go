@@ -18,12 +18,14 @@ type config struct {
 	tailBytes              int64
 	checkpoint             time.Duration
 	deleteDelay, sweep     time.Duration
+	tidy                   time.Duration
 	slow                   float64
 	putLost, putApplied    float64
 	putLate, putTwice      float64
 	getError               float64
 	txnLost, txnApplied    float64
 	txnLate, watchLost     float64
+	cut                    float64
 	moves                  float64
 	crashes, pauses        int
 	leases, outages, seals int
@@ -63,7 +65,8 @@ func drawConfig(r *rand.Rand) config {
 		// Odd, so that timers of one process do not meet.
 		checkpoint:  []time.Duration{1_700_000_001, 4_300_000_003, time.Hour}[r.IntN(3)],
 		deleteDelay: []time.Duration{time.Second, 20 * time.Second}[r.IntN(2)],
-		sweep:       []time.Duration{7 * time.Second, 23 * time.Second}[r.IntN(2)],
+		sweep:       []time.Duration{time.Second, time.Second, 7 * time.Second, 23 * time.Second}[r.IntN(4)],
+		tidy:        []time.Duration{700_000_001, 9_700_000_001}[r.IntN(2)],
 		// Who pauses and goes on does more harm than who is gone, and costs less.
 		moves: r.Float64(), crashes: []int{0, 0, 1, 2}[r.IntN(4)], pauses: r.IntN(5), leases: r.IntN(2), outages: r.IntN(2), seals: r.IntN(3),
 	}
@@ -72,6 +75,6 @@ func drawConfig(r *rand.Rand) config {
 	}
 	c.putLost, c.putApplied, c.putLate, c.putTwice = rate(.3), rate(.3), rate(.2), rate(.3)
 	c.getError, c.slow = rate(.2), rate(.15)
-	c.txnLost, c.txnApplied, c.txnLate, c.watchLost = rate(.2), rate(.3), rate(.2), rate(.3)
+	c.txnLost, c.txnApplied, c.txnLate, c.watchLost, c.cut = rate(.2), rate(.3), rate(.2), rate(.3), rate(.08)
 	return c
 }

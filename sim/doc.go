@@ -1,6 +1,6 @@
 // Package sim is a seeded simulation of a cluster: brokers that give partitions to each other, end each other's logs and take over what
-// was left, while the bucket and etcd answer late, twice, falsely or not at all, and every process may stop for a while or for good. It
-// has no code but tests. One seed is one run, whatever the machine does; a run that breaks a rule names its seed.
+// was left, while the bucket and etcd answer late, twice, falsely or not at all, and every process may stop for a while or for good, or
+// be cut off from etcd just behind a move. It has no code but tests. One seed is one run, whatever the machine does; a run that breaks a rule names its seed.
 //
 // # What is real
 //

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -49,6 +50,17 @@ type write struct {
 	gets []string
 	// op, if set, is the operation whose value in the first of gets shows that an earlier attempt was applied.
 	op string
+}
+
+// delicate says how much more than of others a transaction's fate is worth not to be known.
+func (t *write) delicate() float64 {
+	switch {
+	case len(t.then) == 0:
+		return 0
+	case strings.HasPrefix(t.what, "move"):
+		return 10
+	}
+	return 1
 }
 
 type answer struct {
@@ -110,14 +122,24 @@ var (
 )
 
 // attempt sends a transaction once: it is applied, lost, applied without an answer, or applied long after it was given up.
-func (e *etcd) attempt(t *write, done func(answer, error)) {
+func (e *etcd) attempt(by *process, t *write, answered func(answer, error)) {
 	w, c := e.w, &e.w.cfg
+	done := func(a answer, err error) {
+		if by.cut && err == nil {
+			a, err = answer{}, errSent
+		}
+		answered(a, err)
+	}
 	apply := func() answer { return e.apply(t) }
 	there, back := w.delay(), w.delay()
 	broken := func() { done(answer{}, errSent) }
 	switch {
-	case e.away:
+	case e.away || by.cut:
 		w.after(back, func() { done(answer{}, errUnsent) })
+	case w.faulty(c.cut * t.delicate()): // just behind it
+		w.after(there, func() { apply() })
+		by.cutOff()
+		w.after(there+back, broken)
 	case w.faulty(c.txnLost):
 		w.after(there+back, broken)
 	case w.faulty(c.txnApplied):
@@ -156,7 +178,7 @@ func (c *agreed) commit(ctx context.Context, t write) (answer, bool, error) {
 		var a answer
 		var out error
 		err := c.p.ask(ctx, "txn "+t.what, func(done func()) {
-			c.p.w.etcd.attempt(&t, func(x answer, err error) { a, out = x, err; done() })
+			c.p.w.etcd.attempt(c.p, &t, func(x answer, err error) { a, out = x, err; done() })
 		})
 		switch {
 		case errors.Is(err, errCrashed):

@@ -75,6 +75,11 @@ func (b *broker) boot() {
 	}
 	n.office.sealed, n.office.pursued = map[wal.Life]bool{}, map[wal.Life]bool{}
 	n.bucket = &store{p: n.process}
+	n.reconnected = func() {
+		if n.watching {
+			n.after(w.between(time.Millisecond, time.Second), n.look)
+		}
+	}
 	n.meta = &agreed{p: n.process, caughtUp: n.catchUpTo}
 	if b.now != nil {
 		b.past = append(b.past, b.now)
@@ -128,7 +133,7 @@ func (n *node) open(source rand.Source) error {
 	c := &n.w.cfg
 	set, err := partition.NewSet(partition.Options{
 		Life: n.life, Store: n.bucket, Manifests: n.meta, Logger: quiet, Faults: c.mistakes.partition,
-		TailBytes: c.tailBytes, CheckpointInterval: c.checkpoint, DeleteDelay: c.deleteDelay, SweepInterval: c.sweep,
+		TailBytes: c.tailBytes, CheckpointInterval: c.checkpoint, DeleteDelay: c.deleteDelay, SweepInterval: c.sweep, TidyInterval: c.tidy,
 		Upkeep: func() partition.Upkeep {
 			return partition.Upkeep{InitialDelay: 3 * time.Second, RetentionInterval: time.Hour, CompactionBackoff: time.Hour}
 		},
@@ -206,6 +211,9 @@ func (n *node) catchUpTo(rev int64, done func()) {
 
 // look takes over the present image.
 func (n *node) look() {
+	if n.cut {
+		return // it looks when that is over
+	}
 	n.watching = false
 	n.image, n.rev = n.w.image(), n.w.etcd.rev
 	waiting := n.waiters

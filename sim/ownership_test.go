@@ -26,7 +26,7 @@ func forEachPartition(img *metadata.Image, fn func(id protocol.PartitionID, p me
 
 // react does what the image says, as the loops of package broker do. Each job begins in an event of its own.
 func (n *node) react() {
-	var given, assigned, foreign, unsettled bool
+	var given, assigned, foreign, unsettled, back, early bool
 	var transfers []partition.Transfer
 	forEachPartition(n.image, func(id protocol.PartitionID, p metadata.Partition) {
 		l, open := n.set.Get(id)
@@ -39,9 +39,14 @@ func (n *node) react() {
 		case p.Owner != n.life && open:
 			foreign = true
 		}
+		back = back || p.Owner == n.life && open && l.State().LeaderEpoch < p.LeaderEpoch
 		assigned = assigned || p.Target == n.life && p.Owner != n.life
-		if open && n.transfers(id, p) {
+		switch {
+		case !n.transfers(id, p):
+		case open:
 			transfers = append(transfers, partition.Transfer{ID: id, To: p.Target})
+		default:
+			early = true
 		}
 	})
 	begin := func(when bool, what string, f func(context.Context, *metadata.Image) error) {
@@ -50,15 +55,31 @@ func (n *node) react() {
 		}
 	}
 	// One thing at a time opens partitions, as package broker holds a lock meanwhile.
-	begin(given || assigned, "open", func(ctx context.Context, img *metadata.Image) error {
-		return cmp.Or(n.claimAssigned(ctx, img), n.adoptGiven(ctx, img))
+	begin(given || assigned || back, "open", func(ctx context.Context, img *metadata.Image) error {
+		err := cmp.Or(n.claimAssigned(ctx, img), n.adoptGiven(ctx, img))
+		if err == nil && back {
+			err = errOldLogOpen
+		}
+		return err
 	})
-	begin(len(transfers) > 0 || unsettled, "hand over", func(ctx context.Context, _ *metadata.Image) error { return n.handOver(ctx, transfers) })
+	begin(len(transfers) > 0 || unsettled || early, "hand over", func(ctx context.Context, _ *metadata.Image) error {
+		err := n.handOver(ctx, transfers)
+		if err == nil && early {
+			err = errNotOpenYet
+		}
+		return err
+	})
 	begin(foreign, "check", n.checkOpen)
 	begin(n.image.Brokers[n.broker.id].Life != n.life, "register", func(ctx context.Context, _ *metadata.Image) error {
 		return n.fence(n.meta.Register(ctx, n.life))
 	})
 }
+
+// What is tried again though nothing changes in metadata.
+var (
+	errOldLogOpen = errors.New("simulated: the log of an earlier ownership is open still")
+	errNotOpenYet = errors.New("simulated: a partition that is to move is not open yet")
+)
 
 // fence ends a node that etcd calls ended.
 func (n *node) fence(err error) error {

@@ -16,7 +16,10 @@ type process struct {
 	// gone is closed when the process has crashed.
 	gone         chan struct{}
 	paused, dead bool // owned by the world
-	backlog      []func()
+	// cut: etcd is out of its reach. reconnected is called when that is over. Both are owned by the world.
+	cut         bool
+	reconnected func()
+	backlog     []func()
 }
 
 var errCrashed = errors.New("simulated: the process has crashed")
@@ -62,6 +65,30 @@ func (p *process) catchUp() {
 	p.backlog = p.backlog[1:]
 	f()
 	p.w.after(0, p.catchUp)
+}
+
+// cutOff takes etcd out of the process's reach: no answer arrives any more, and nothing more that it sends does.
+func (p *process) cutOff() {
+	if p.cut {
+		return
+	}
+	w := p.w
+	w.trace("cut off", "%s", p.name)
+	p.cut = true
+	w.after(w.between(100*time.Millisecond, 30*time.Second), p.reconnect)
+	if w.chance(.3) {
+		w.after(w.between(time.Second, 5*time.Second), func() { w.etcd.expire(p) })
+	}
+}
+
+func (p *process) reconnect() {
+	if p.cut {
+		p.w.trace("reconnect", "%s", p.name)
+		p.cut = false
+		if p.reconnected != nil {
+			p.reconnected()
+		}
+	}
 }
 
 // crash ends the process; what it has sent still lands.

@@ -27,9 +27,14 @@ const (
 
 // play runs a seed in a bubble of its own.
 func play(t *testing.T, seed uint64, m mistakes, verbose bool, reached map[string]int) (w *world) {
+	return playAs(t, seed, verbose, func(w *world) { w.cfg.mistakes, w.reached = m, reached })
+}
+
+// playAs is play with something else in the world.
+func playAs(t *testing.T, seed uint64, verbose bool, other func(w *world)) (w *world) {
 	synctest.Test(t, func(*testing.T) {
-		w = newWorld(seed, m, verbose)
-		w.reached = reached
+		w = newWorld(seed, verbose)
+		other(w)
 		w.run()
 	})
 	return w
@@ -132,7 +137,7 @@ func checkReached(t *testing.T, reached map[string]int) {
 	t.Helper()
 	for _, what := range []string{
 		"ack", "duplicate", "read", "latest", "moved", "adopted", "claimed", "hand over failed", "fenced", "pursue", "crash", "pause",
-		"restart", "all leases end", "etcd away", "watch lost", "late put", "late txn", "deleted", "twice owned",
+		"restart", "all leases end", "etcd away", "cut off", "linger", "watch lost", "late put", "late txn", "deleted", "twice owned",
 	} {
 		if reached[what] == 0 {
 			t.Errorf("no run reached %q", what)
