@@ -76,6 +76,16 @@ func (l *Log) expectHead(x *snapshot) {
 	l.set.objects.retain(x.head)
 }
 
+// dropHead takes expectHead back: metadata has refused the snapshot's manifest, and will not name it any more.
+func (l *Log) dropHead(x *snapshot) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if i := slices.Index(l.heads, x.head); i >= 0 {
+		l.heads = slices.Delete(l.heads, i, i+1)
+		l.set.objects.release([]reference{x.head}, l.set.opts.Now())
+	}
+}
+
 // writeManifests puts the snapshots' manifests into as few objects as they fit in and fills in their pointers. It returns the objects
 // that were begun.
 func (s *Set) writeManifests(ctx context.Context, snapshots []*snapshot) (all []*manifestObject, err error) {

@@ -145,6 +145,7 @@ func (s *Set) moveAll(ctx context.Context, snapshots []*snapshot, targets map[*L
 			x.log.stop(fmt.Errorf("%w: %w", ErrNotLeader, outcome))
 			failed = append(failed, outcome)
 		default:
+			x.log.dropHead(x)
 			failed = append(failed, outcome)
 		}
 	}

@@ -163,6 +163,16 @@ func TestHandOverRefused(t *testing.T) {
 	if err := a.set.Checkpoint(t.Context()); err != nil {
 		t.Error(err)
 	}
+
+	for range 10 {
+		if _, err := a.set.HandOver(t.Context(), []Transfer{{pid(0), b.life}}); !errors.Is(err, metadata.ErrStale) {
+			t.Fatal(err)
+		}
+	}
+	a.deleted(t)
+	if left := w.keys(ManifestPrefix); len(left) != 1 {
+		t.Errorf("manifests %v are left, of which etcd names one", left)
+	}
 }
 
 // TestHandOverGivesUp: storage hangs, so that what was admitted does not become durable; the partition goes on when the time is over.
