@@ -28,6 +28,7 @@ func (s *bucket) apply(key string, body []byte) error {
 		return objectstore.ErrConflict
 	}
 	s.objects[key] = body
+	s.w.truth.idle[key] = s.w.now()
 	s.w.trace("stored", "%s", key)
 	return nil
 }

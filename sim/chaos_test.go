@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"hash/fnv"
 	"math/rand/v2"
@@ -113,6 +114,7 @@ func (w *world) chaos() {
 		w.etcd.away = true
 		w.after(w.between(time.Second, outageMax), func() { w.trace("etcd back", ""); w.etcd.away = false })
 	})
+	at(c.trims, w.trim)
 	at(c.seals, func() { w.someone((*node).panicAbout) })
 }
 
@@ -121,6 +123,36 @@ func (w *world) someone(f func(n *node)) {
 	if n, ok := pick(w, w.alive()); ok {
 		f(n)
 	}
+}
+
+// trim deletes some of the records of a partition (M7).
+func (w *world) trim() {
+	id := partition0(w.rng.Int32N(int32(w.cfg.partitions)))
+	n := w.leader(id)
+	if n == nil {
+		return
+	}
+	n.after(w.delay(), func() {
+		if !n.ready {
+			return
+		}
+		l, open := n.set.Get(id)
+		if !open {
+			return
+		}
+		p := w.truth.part(id)
+		offset := w.rng.Int64N(p.acked + 1)
+		p.asked = max(p.asked, offset)
+		var start int64
+		n.spawn("delete records", func(ctx context.Context) (err error) {
+			start, err = l.DeleteRecords(ctx, offset)
+			return err
+		}, func(err error) {
+			if err == nil {
+				w.truth.trimmed(n, id, start)
+			}
+		})
+	})
 }
 
 // panicAbout lets a node end the log of another one, which is well, perhaps as one of two.
@@ -185,8 +217,8 @@ func (w *world) ailing() string {
 // linger lets the cluster run on until everything has gone that was doomed while there were faults, or is found by another sweep.
 func (w *world) linger() {
 	w.trace("linger", "")
-	c := &w.cfg
-	w.runUntil(w.now()+2*(c.sweep+c.deleteDelay+c.tidy), nil)
+	w.runUntil(w.now()+w.cfg.sweepTime()+5*time.Second, nil)
+	w.truth.garbage()
 }
 
 // restart ends every process and starts the brokers anew.
@@ -240,6 +272,7 @@ func (w *world) inspectOne(when string, i int32, done func(error)) *node {
 	if st := l.State(); st.HighWatermark < w.truth.part(id).acked {
 		w.violate("lost", "%s: %d ends at %d, and was acknowledged up to %d", when, i, st.HighWatermark, w.truth.part(id).acked)
 	}
+	w.truth.start(n, id, l.State().LogStart)
 	n.readAll(id, l, done)
 	return n
 }

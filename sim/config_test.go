@@ -27,6 +27,8 @@ type config struct {
 	txnLate, watchLost     float64
 	cut                    float64
 	moves                  float64
+	policy                 partition.Policy
+	trims                  int // DeleteRecords
 	crashes, pauses        int
 	leases, outages, seals int
 
@@ -70,6 +72,7 @@ func drawConfig(r *rand.Rand) config {
 		// Who pauses and goes on does more harm than who is gone, and costs less.
 		moves: r.Float64(), crashes: []int{0, 0, 1, 2}[r.IntN(4)], pauses: r.IntN(5), leases: r.IntN(2), outages: r.IntN(2), seals: r.IntN(3),
 	}
+	c.policy, c.trims = drawPolicy(r), r.IntN(3)
 	if r.IntN(4) == 0 {
 		return c // a quarter of the runs sees no fault of bucket or etcd
 	}
@@ -78,3 +81,21 @@ func drawConfig(r *rand.Rand) config {
 	c.txnLost, c.txnApplied, c.txnLate, c.watchLost, c.cut = rate(.2), rate(.3), rate(.2), rate(.3), rate(.08)
 	return c
 }
+
+// drawPolicy draws what logs keep: everything, the newest few bytes, or the newest record of each key.
+func drawPolicy(r *rand.Rand) partition.Policy {
+	p := partition.DefaultPolicy()
+	switch r.IntN(4) {
+	case 0:
+		p.SegmentBytes, p.RetentionBytes = 300, 600
+	case 1:
+		p.Delete, p.Compact, p.SegmentBytes, p.MinCleanableRatio = false, true, 300, 0
+	}
+	return p
+}
+
+// loses reports whether records may go that nobody deletes.
+func (c *config) loses() bool { return c.policy.RetentionBytes >= 0 }
+
+// sweepTime is how long it may take until what nobody needs is gone, if it is not for the first sweep of a process that just began.
+func (c *config) sweepTime() time.Duration { return 2*(c.sweep+c.deleteDelay+c.tidy) + 20*time.Second }

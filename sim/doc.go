@@ -21,10 +21,11 @@
 //
 // # What must hold
 //
-// What is acknowledged is in every later log of its partition, once, at its offset, by one life (O1, O2); readers see no high watermark
-// go back; leader epochs rise by one and are one life's; a batch that is sent again is not stored again; logs have no holes; no object is
-// deleted that a manifest or a sealer needs (G1-G3); no answer that promises freshness is older than its proof allows; and once the faults
-// have ended everything is served and acknowledged. See truth.
+// What is acknowledged is in every later log of its partition, once, at its offset, by one life (O1, O2), unless somebody deleted it, its
+// topic keeps less, or a newer record has its key. A log start that was told does not go back, nor does a reader's high watermark. Leader
+// epochs rise by one and are one life's; a batch that is sent again is not stored again; logs have no holes. No object is deleted that a
+// manifest or a sealer needs (G1-G3), and what ended lives left that nothing needs goes (G4). No answer that promises freshness is older
+// than its proof allows. Once the faults have ended everything is served and acknowledged. See truth.
 //
 // Mistakes, each of which must be found within a budget of seeds, show that the simulation looks where it hurts.
 package sim

@@ -134,8 +134,11 @@ func (n *node) open(source rand.Source) error {
 	set, err := partition.NewSet(partition.Options{
 		Life: n.life, Store: n.bucket, Manifests: n.meta, Logger: quiet, Faults: c.mistakes.partition,
 		TailBytes: c.tailBytes, CheckpointInterval: c.checkpoint, DeleteDelay: c.deleteDelay, SweepInterval: c.sweep, TidyInterval: c.tidy,
+		Policy: func(protocol.TopicID) *partition.Policy { return &c.policy },
 		Upkeep: func() partition.Upkeep {
-			return partition.Upkeep{InitialDelay: 3 * time.Second, RetentionInterval: time.Hour, CompactionBackoff: time.Hour}
+			u := partition.DefaultUpkeep()
+			u.InitialDelay, u.RetentionInterval, u.CompactionBackoff = 3*time.Second, 2*time.Second, 2*time.Second
+			return u
 		},
 	})
 	if err != nil {

@@ -15,13 +15,19 @@ import (
 // office is a node's controller. Where partitions go is planned by the real code; when a life is taken for dead is drawn, since safety must
 // not rest on that (S1): too early, by many at once, of lives that are well.
 type office struct {
+	// judged is the revision at which it was last asked whether the own log has ended.
+	judged int64
 	// sealed are lives whose logs have ended, pursued those that are being ended.
 	sealed, pursued map[wal.Life]bool
 }
 
-// tick looks at the image now and then, as package controller does.
+// tick looks at the image now and then, as package controller does, and, as whoever refreshes a lease, whether the own log has ended.
 func (n *node) tick() {
 	n.govern()
+	if n.office.judged != n.w.etcd.rev && n.w.chance(.3) {
+		n.office.judged = n.w.etcd.rev
+		n.after(0, func() { n.do("check", n.checkOpen) })
+	}
 	n.after(n.w.between(500*time.Millisecond, 2*time.Second), n.tick)
 }
 

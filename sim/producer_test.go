@@ -50,6 +50,7 @@ type batchSent struct {
 	id      batchID
 	name    string
 	records int32
+	keys    []string
 	bytes   record.Batch
 }
 
@@ -63,7 +64,8 @@ func (p *producer) next() *batchSent {
 	b := &batchSent{number: p.made, id: batchID{p.id, p.seq}, name: strconv.Itoa(int(p.id)) + " " + strconv.Itoa(int(p.seq)), records: 1 + p.w.rng.Int32N(3)}
 	var rb record.Builder
 	for range b.records {
-		rb.Append(time.Now().UnixMilli(), nil, make([]byte, p.w.rng.IntN(60)))
+		b.keys = append(b.keys, string('a'+rune(p.w.rng.IntN(4))))
+		rb.Append(time.Now().UnixMilli(), []byte(b.keys[len(b.keys)-1]), make([]byte, p.w.rng.IntN(60)))
 	}
 	b.bytes = rb.Build()
 	be := binary.BigEndian

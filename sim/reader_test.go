@@ -127,8 +127,8 @@ func (n *node) readAll(id protocol.PartitionID, l *partition.Log, done func(erro
 		}
 		return nil
 	}, func(err error) {
-		if err == nil {
-			n.w.truth.contents(n, id, st, found)
+		if end := l.State(); err == nil && end.HighWatermark == st.HighWatermark {
+			n.w.truth.contents(n, id, st, found) // what compaction took away meanwhile, it did for records that are found
 		}
 		done(err)
 	})

@@ -137,7 +137,7 @@ func checkReached(t *testing.T, reached map[string]int) {
 	t.Helper()
 	for _, what := range []string{
 		"ack", "duplicate", "read", "latest", "moved", "adopted", "claimed", "hand over failed", "fenced", "pursue", "crash", "pause",
-		"restart", "all leases end", "etcd away", "cut off", "linger", "watch lost", "late put", "late txn", "deleted", "twice owned",
+		"restart", "all leases end", "etcd away", "cut off", "linger", "watch lost", "late put", "late txn", "deleted", "trimmed", "twice owned",
 	} {
 		if reached[what] == 0 {
 			t.Errorf("no run reached %q", what)

@@ -15,6 +15,8 @@ import (
 type truth struct {
 	w     *world
 	parts map[protocol.PartitionID]*partTruth
+	// idle is since when nothing has needed an object of the bucket.
+	idle map[string]time.Duration
 }
 
 // partTruth is what was said of a partition.
@@ -26,6 +28,10 @@ type partTruth struct {
 	// acks are in the order of time; acked is behind the last acknowledged record.
 	acks  []ack
 	acked int64
+	// logStart is the highest log start that a DeleteRecords was answered with, and asked what somebody asked for, whatever came of it.
+	logStart, asked int64
+	// kept is the log start of the newest manifest.
+	kept int64
 	// high is the highest watermark that was answered.
 	high int64
 	// reigns are the leader epochs so far.
@@ -38,6 +44,7 @@ type partTruth struct {
 type told struct {
 	batch batchID
 	life  wal.Life
+	key   string
 }
 
 type ack struct {
@@ -46,7 +53,9 @@ type ack struct {
 	end  int64
 }
 
-func newTruth(w *world) *truth { return &truth{w: w, parts: map[protocol.PartitionID]*partTruth{}} }
+func newTruth(w *world) *truth {
+	return &truth{w: w, parts: map[protocol.PartitionID]*partTruth{}, idle: map[string]time.Duration{}}
+}
 
 func (t *truth) part(id protocol.PartitionID) *partTruth {
 	p := t.parts[id]
@@ -69,6 +78,11 @@ func (t *truth) acknowledged(n *node, id protocol.PartitionID, b *batchSent, res
 	if !res.Duplicate {
 		if r := p.reigns; len(r) > 0 && r[len(r)-1].Life != n.life && end > r[len(r)-1].Start {
 			t.w.violate("ownership", "%s acknowledged up to %d of %d, which %s owns from %d on (O1)", n.name, end, id.Partition, r[len(r)-1].Life, r[len(r)-1].Start)
+		}
+		for i, key := range b.keys {
+			r := p.records[res.BaseOffset+int64(i)]
+			r.key = key
+			p.records[res.BaseOffset+int64(i)] = r
 		}
 		p.acks = append(p.acks, ack{t.w.now(), n.life, end})
 	}
@@ -93,7 +107,7 @@ func (t *truth) batch(n *node, id protocol.PartitionID, b batchID, base int64, r
 		if !reading {
 			old.life = n.life
 		}
-		p.records[base+i] = told{b, old.life}
+		p.records[base+i] = told{b, old.life, old.key}
 	}
 }
 
@@ -126,7 +140,7 @@ func (t *truth) contents(n *node, id protocol.PartitionID, st partition.State, f
 	p, next := t.part(id), st.LogStart
 	t.w.trace("read", "partition %d up to %d from %s", id.Partition, st.HighWatermark, n.name)
 	for _, b := range found {
-		if b.BaseOffset() != next {
+		if b.BaseOffset() != next && !(t.w.cfg.policy.Compact && b.BaseOffset() > next) && !(next == st.LogStart && b.BaseOffset() < next) {
 			t.w.violate("hole", "%d jumps from %d to %d, says %s", id.Partition, next, b.BaseOffset(), n.name)
 			return
 		}
@@ -137,6 +151,49 @@ func (t *truth) contents(n *node, id protocol.PartitionID, st partition.State, f
 			return
 		}
 		t.batch(n, id, batchID{b.ProducerID(), b.BaseSequence()}, b.BaseOffset(), b.LastOffsetDelta()+1, true)
+	}
+	t.present(n, id, st, found)
+}
+
+// present: what a node has read of a log is all that was acknowledged, but for what later records of the same keys have replaced.
+func (t *truth) present(n *node, id protocol.PartitionID, st partition.State, found []record.Batch) {
+	p := t.part(id)
+	there, newest := map[int64]bool{}, map[string]int64{}
+	for _, b := range found {
+		for r, err := range record.Records(b, record.Limits{}) {
+			if err != nil {
+				t.w.violate("format", "batch at %d of %d, says %s: %v", b.BaseOffset(), id.Partition, n.name, err)
+				return
+			}
+			there[r.Offset], newest[string(r.Key)] = true, r.Offset
+			if known := p.records[r.Offset]; known.key != "" && known.key != string(r.Key) {
+				t.w.violate("lost", "offset %d of %d held key %s and holds %s, says %s", r.Offset, id.Partition, known.key, r.Key, n.name)
+			}
+		}
+	}
+	for at := st.LogStart; at < st.HighWatermark; at++ {
+		if r := p.records[at]; r.key != "" && !there[at] && (!t.w.cfg.policy.Compact || newest[r.key] <= at) {
+			t.w.violate("lost", "offset %d of %d with key %s is gone, says %s", at, id.Partition, r.key, n.name)
+			return
+		}
+	}
+}
+
+// trimmed: a node said that the records of a partition below an offset are deleted.
+func (t *truth) trimmed(n *node, id protocol.PartitionID, start int64) {
+	t.w.trace("trimmed", "partition %d begins at %d, says %s", id.Partition, start, n.name)
+	p := t.part(id)
+	p.logStart = max(p.logStart, start)
+}
+
+// start: the owner of a partition, which knows that it is, says where it begins.
+func (t *truth) start(n *node, id protocol.PartitionID, start int64) {
+	p := t.part(id)
+	if start < p.logStart {
+		t.w.violate("trim", "%d begins at %d, says %s, and was said to begin at %d", id.Partition, start, n.name, p.logStart)
+	}
+	if start > p.asked && !t.w.cfg.loses() {
+		t.w.violate("lost", "%d begins at %d, says %s, and nobody asked for more than %d", id.Partition, start, n.name, p.asked)
 	}
 }
 
@@ -185,8 +242,12 @@ func (t *truth) owner(id protocol.PartitionID, v partValue) {
 			t.w.violate("epoch", "%d went from epoch %d of %s to epoch %d of %s", id.Partition, last.Epoch, last.Life, v.epoch, v.owner)
 		}
 	}
-	for _, h := range v.history {
-		if i := slices.IndexFunc(p.reigns, func(r metadata.EpochStart) bool { return r.Epoch == h.Epoch }); i >= 0 && p.reigns[i] != h {
+	for first, h := range v.history {
+		i := slices.IndexFunc(p.reigns, func(r metadata.EpochStart) bool { return r.Epoch == h.Epoch })
+		if i >= 0 && first == 0 && h.Start == p.kept {
+			h.Start = p.reigns[i].Start // it begins where the log does, once that is later
+		}
+		if i >= 0 && p.reigns[i] != h {
 			t.w.violate("epoch", "history of %d says %v where it was %v", id.Partition, h, p.reigns[i])
 		}
 	}
@@ -206,6 +267,13 @@ func (t *truth) manifest(id protocol.PartitionID, v metadata.ManifestPointer) {
 		t.w.violate("format", "manifest of %d: %v", id.Partition, err)
 		return
 	}
+	if m.LogStart < p.kept {
+		t.w.violate("trim", "manifest %d of %d begins at %d, and the one before at %d", v.Version, id.Partition, m.LogStart, p.kept)
+	}
+	p.kept = m.LogStart
+	for key := range p.needed {
+		t.idle[key] = t.w.now()
+	}
 	p.needed = map[string]bool{v.Key: true}
 	for i := range m.Parts {
 		p.needed[partition.SegmentKey(m.Lives[m.Parts[i].Life], m.Parts[i].Seq)] = true
@@ -220,12 +288,41 @@ func (t *truth) manifest(id protocol.PartitionID, v metadata.ManifestPointer) {
 	}
 }
 
-// deleted: an object leaves the bucket.
-func (t *truth) deleted(key string) {
+// garbage looks for objects that nothing has needed for longer than it may take to find them (G4).
+func (t *truth) garbage() {
+	c := &t.w.cfg
+	if c.checkpoint > time.Minute {
+		return // nor has anybody looked
+	}
+	for _, key := range sortedKeys(t.w.bucket.objects) {
+		kind, life, seq, ok := partition.ParseObjectKey(key)
+		if !ok || t.needs(key) || t.w.now()-t.idle[key] < c.sweepTime() {
+			continue
+		}
+		st, err := streamOf(life, t.w.etcd.keys[stateKey(life)], t.w.etcd.keys[trimKey(life)])
+		switch sealed := err == nil && st.Phase == wal.PhaseSealed; {
+		case kind == partition.KindSlot && (!sealed || seq >= st.Deletable() && seq <= st.N):
+			continue // a slot that comes back after it was deleted stays until its life ends: nobody looks for it before
+		case kind == partition.KindManifest && !sealed:
+			continue // of a claim that was refused: it stays until the next one
+		}
+		t.w.violate("garbage", "%s is in the bucket since %v, and nothing has needed it since %v", key, t.idle[key], t.w.now()-t.idle[key])
+	}
+}
+
+func (t *truth) needs(key string) bool {
 	for i := range int32(t.w.cfg.partitions) {
 		if t.part(partition0(i)).needed[key] {
-			t.w.violate("missing", "%s was deleted, and the manifest of %d needs it", key, i)
+			return true
 		}
+	}
+	return false
+}
+
+// deleted: an object leaves the bucket.
+func (t *truth) deleted(key string) {
+	if t.needs(key) {
+		t.w.violate("missing", "%s was deleted, and a manifest needs it", key)
 	}
 	kind, life, seq, ok := partition.ParseObjectKey(key)
 	if !ok || kind != partition.KindSlot {
