@@ -54,6 +54,7 @@ func (s *Set) commitPointers(ctx context.Context, snapshots []*snapshot) error {
 		for _, x := range snapshots {
 			x.log.mu.Lock()
 			x.log.attempt = x
+			x.log.markLocked() // a log that is not written to would else never be settled
 			x.log.mu.Unlock()
 		}
 		return fmt.Errorf("commit %d manifests: %w", len(updates), err)

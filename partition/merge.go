@@ -307,7 +307,7 @@ func (s *Set) copyParts(ctx context.Context, w *segmentWriter, m merging, near *
 	w.begin(m.log.id, m.parts[0].Base, sparse)
 	defer w.end()
 	src := s.newSource(ctx, m.extents)
-	src.near = near
+	src.near, src.sound = near, true
 	return w.copyFrom(src)
 }
 

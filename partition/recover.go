@@ -2,10 +2,12 @@ package partition
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
 	"github.com/tidemill/tidemill/wal"
@@ -52,26 +54,33 @@ type tailChunk struct {
 	chunk   *wal.RecoveredChunk
 }
 
+// slotRead is what was read of a slot: its bytes, or that they are gone, which damages the partitions that have records there and no others.
+// Neither: the reader has failed.
+type slotRead struct {
+	data []byte
+	lost error
+}
+
 // replay reads slots in parallel, at most Loads ahead, and applies their batches in order.
 func (s *Set) replay(ctx context.Context, life wal.Life, slots [][]tailChunk) error {
 	type fetched struct {
 		slot []tailChunk
-		data chan []byte
+		read chan slotRead
 	}
 	queue := make(chan fetched, s.opts.Loads)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer close(queue)
 		for _, slot := range slots {
-			f := fetched{slot: slot, data: make(chan []byte, 1)}
+			f := fetched{slot: slot, read: make(chan slotRead, 1)}
 			select {
 			case queue <- f:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 			g.Go(func() error {
-				data, err := s.readSlot(ctx, life, slot)
-				f.data <- data
+				r, err := s.readSlot(ctx, life, slot)
+				f.read <- r
 				return err
 			})
 		}
@@ -80,14 +89,18 @@ func (s *Set) replay(ctx context.Context, life wal.Life, slots [][]tailChunk) er
 	g.Go(func() error {
 		now := s.opts.Now().UnixMilli()
 		for f := range queue {
-			data := <-f.data
-			if data == nil {
+			r := <-f.read
+			if r.data == nil && r.lost == nil {
 				return nil // the reader has returned why
 			}
 			from, _ := span(f.slot)
 			for _, t := range f.slot {
-				if t.opening.err == nil {
-					t.opening.err = t.apply(data[t.chunk.Pos-from:][:t.chunk.Len], now)
+				switch {
+				case t.opening.err != nil:
+				case r.lost != nil:
+					t.opening.err = r.lost
+				default:
+					t.opening.err = t.apply(r.data[t.chunk.Pos-from:][:t.chunk.Len], now)
 				}
 			}
 		}
@@ -106,7 +119,7 @@ func span(slot []tailChunk) (from, to uint32) {
 }
 
 // readSlot returns the bytes of a slot's span.
-func (s *Set) readSlot(ctx context.Context, life wal.Life, slot []tailChunk) ([]byte, error) {
+func (s *Set) readSlot(ctx context.Context, life wal.Life, slot []tailChunk) (slotRead, error) {
 	from, to := span(slot)
 	key := wal.SlotKey(life, slot[0].chunk.Seq)
 	data := make([]byte, to-from)
@@ -114,8 +127,11 @@ func (s *Set) readSlot(ctx context.Context, life wal.Life, slot []tailChunk) ([]
 		ctx, cancel := context.WithTimeout(ctx, s.opts.LoadTimeout)
 		err := s.opts.Store.ReadAt(ctx, key, data, int64(from))
 		cancel()
+		if errors.Is(err, objectstore.ErrNotFound) || errors.Is(err, objectstore.ErrRange) {
+			return slotRead{lost: corruptf("slot %d of %v is lost: %w", slot[0].chunk.Seq, life, err)}, nil
+		}
 		if err != nil {
-			return nil, wrapStore(err, key)
+			return slotRead{}, wrapStore(err, key)
 		}
 		good := true
 		for _, t := range slot {
@@ -125,7 +141,7 @@ func (s *Set) readSlot(ctx context.Context, life wal.Life, slot []tailChunk) ([]
 			break
 		}
 	}
-	return data, nil
+	return slotRead{data: data}, nil
 }
 
 // apply checks a chunk and lets its batches count for their producers, the rolls and the extent.

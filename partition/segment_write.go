@@ -168,6 +168,9 @@ func (s *Set) putOnce(ctx context.Context, key string, body objectstore.Body) er
 func (w *segmentWriter) copyFrom(src *source) error {
 	defer src.close()
 	for x, ok := src.read(); ok; x, ok = src.read() {
+		if x.damaged && src.sound {
+			x.err = corruptf("%v %d is damaged at offsets %d-%d", x.Kind, x.Seq, x.Base, x.Last)
+		}
 		if x.err != nil {
 			x.release()
 			return x.err

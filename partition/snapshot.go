@@ -98,7 +98,9 @@ func (l *Log) adopt(s *snapshot) {
 	later := len(l.retired)
 	l.replacePartsLocked(l.parts[findPart(l.parts, l.logStart):])
 	l.dropRecentLocked(findExtent(l.recent, l.logStart))
-	l.trimRecentLocked()
+	if n := l.unwrittenLocked(); len(s.extents) == 0 || n < len(l.recent) && l.recent[n].Base <= s.extents[0].Base {
+		l.trimRecentLocked() // else some was rewritten since the snapshot, and the accepted manifest names where it was before
+	}
 	// What the log start has passed is in no manifest either, as the accepted one begins there.
 	gone := slices.Concat(l.retired[:s.retired], l.retired[later:])
 	l.retired = slices.Clone(l.retired[s.retired:later])

@@ -39,6 +39,8 @@ type source struct {
 	window *slotWindow
 	// near brings small ones with their neighbours; optional.
 	near *jointReads
+	// sound: damaged extents are refused instead of moved as they are.
+	sound bool
 	// queue are loads under way, of the extents before next, and ready what one of them has brought.
 	queue []chan []loaded
 	ready []loaded

@@ -13,6 +13,7 @@ func (s *Set) Keep(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.keepRetention(ctx) })
 	g.Go(func() error { return s.keepCompacted(ctx) })
+	g.Go(func() error { return s.keepMerged(ctx) })
 	g.Go(func() error { return s.keepTidy(ctx) })
 	return g.Wait()
 }
@@ -48,10 +49,20 @@ func (s *Set) keepCompacted(ctx context.Context) error {
 	}
 }
 
+// keepMerged merges small parts. While data comes in faster than it is merged this has no end, so deletions do not wait for it.
+func (s *Set) keepMerged(ctx context.Context) error {
+	for wait := s.opts.TidyInterval / 2; ; wait = s.opts.TidyInterval {
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+		s.report(ctx, "merging segments", s.Merge(ctx))
+	}
+}
+
 // sweepSoon is how long after a sweep the next one may come, when objects that earlier lives wrote were let go of.
 const sweepSoon = 10 * time.Minute
 
-// keepTidy merges small parts, deletes what is due, and now and then sweeps the bucket: first when what earlier lives left in slots has
+// keepTidy deletes what is due, and now and then sweeps the bucket: first when what earlier lives left in slots has
 // been rewritten.
 func (s *Set) keepTidy(ctx context.Context) error {
 	soon := s.opts.Now().Add(s.opts.CheckpointInterval + s.opts.Upkeep().InitialDelay)
@@ -60,7 +71,6 @@ func (s *Set) keepTidy(ctx context.Context) error {
 		if err := pause(ctx, s.opts.TidyInterval); err != nil {
 			return err
 		}
-		s.report(ctx, "merging segments", s.Merge(ctx))
 		if now := s.opts.Now(); !now.Before(lent) { // the new owners rewrite them at their next checkpoints
 			lent = now.Add(s.opts.CheckpointInterval)
 			s.report(ctx, "slots of partitions that moved", s.takeBack(ctx))
