@@ -182,7 +182,9 @@ func TestDeletionsDoNotWaitForMerges(t *testing.T) {
 		store.hold.Store(true)
 		kept := make(chan error)
 		go func() { kept <- n.set.Keep(ctx) }()
-		time.Sleep(n.set.opts.DeleteDelay + 3*n.set.opts.TidyInterval)
+		if err := pause(ctx, n.set.opts.DeleteDelay+3*n.set.opts.TidyInterval); err != nil {
+			t.Fatal(err)
+		}
 		if left := w.keys("wal/"); len(left) > 0 {
 			t.Errorf("%d slots are there still", len(left))
 		}
