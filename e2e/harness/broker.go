@@ -139,7 +139,7 @@ func (b *Broker) Terminate() time.Duration {
 // Client returns a client of the broker that is closed with the test.
 func (b *Broker) Client(opts ...kgo.Opt) *kgo.Client {
 	b.t.Helper()
-	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr)}, opts...)...)
+	client, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(b.Addr), kgo.AlwaysRetryEOF()}, opts...)...)
 	if err != nil {
 		b.t.Fatal(err)
 	}

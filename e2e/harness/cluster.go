@@ -113,7 +113,7 @@ func (c *Cluster) ClientOptions() []kgo.Opt {
 // Client returns a client of the cluster that is closed with the test.
 func (c *Cluster) Client(opts ...kgo.Opt) *kgo.Client {
 	c.t.Helper()
-	client, err := kgo.NewClient(slices.Concat([]kgo.Opt{kgo.SeedBrokers(c.Bootstrap()...)}, c.ClientOptions(), opts)...)
+	client, err := kgo.NewClient(slices.Concat([]kgo.Opt{kgo.SeedBrokers(c.Bootstrap()...), kgo.AlwaysRetryEOF()}, c.ClientOptions(), opts)...)
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -97,7 +97,7 @@ func Start(t testing.TB, address string, o Options) *Load {
 
 func (l *Load) client(opts ...kgo.Opt) *kgo.Client {
 	l.t.Helper()
-	opts = append(opts, kgo.SeedBrokers(l.address), kgo.MetadataMinAge(100*time.Millisecond))
+	opts = append(opts, kgo.SeedBrokers(l.address), kgo.MetadataMinAge(100*time.Millisecond), kgo.AlwaysRetryEOF())
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		l.t.Fatal(err)

@@ -76,10 +76,11 @@ func pauseBefore(n int) time.Duration {
 	return time.Duration(float64(d) * (0.8 + 0.4*rand.Float64()))
 }
 
-// clientOptions are those of every client: they come back soon after a broker went away, and give up nothing by themselves.
+// clientOptions are those of every client: they come back soon after a broker went away, and give up nothing by themselves, not even when a
+// connection ends before its first answer, as one does that a process took just before it was killed.
 func (o Options) clientOptions(more ...kgo.Opt) []kgo.Opt {
 	return slices.Concat([]kgo.Opt{
 		kgo.SeedBrokers(o.Bootstrap...), kgo.ClientID("verify"), kgo.MetadataMinAge(250 * time.Millisecond),
-		kgo.RetryBackoffFn(pauseBefore), kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second),
+		kgo.RetryBackoffFn(pauseBefore), kgo.DialTimeout(3 * time.Second), kgo.RequestTimeoutOverhead(5 * time.Second), kgo.AlwaysRetryEOF(),
 	}, more, o.Client)
 }
