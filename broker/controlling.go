@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -79,23 +78,17 @@ func (b *Broker) planState() controller.State {
 
 // placeTopics chooses the owners of new topics' partitions: where an operator wants them, else evenly.
 func (b *Broker) placeTopics(specs []metadata.TopicSpec) func(spec int, i int32) wal.Life {
-	s := b.planState()
+	placer, v := controller.NewPlacer(b.planState()), b.view()
 	owners := make([][]wal.Life, len(specs))
 	for k, spec := range specs {
-		var id protocol.TopicID
-		binary.BigEndian.PutUint64(id[:], uint64(k+1)) // any that differs from the others
-		owners[k] = b.placed(s, id, int(max(spec.Partitions, 0)), spec.Replicas)
-		for i, life := range owners[k] {
-			s.Partitions = append(s.Partitions, controller.Partition{ID: protocol.PartitionID{Topic: id, Partition: int32(i)}, Owner: life})
-		}
+		owners[k] = v.pinned(placer.Place(int(max(spec.Partitions, 0))), spec.Replicas)
+		placer.Add(owners[k])
 	}
 	return func(spec int, i int32) wal.Life { return owners[spec][i] }
 }
 
-// placed chooses the owners of n new partitions. replicas, if any, name the brokers that an operator wants each to be at.
-func (b *Broker) placed(s controller.State, id protocol.TopicID, n int, replicas [][]int32) []wal.Life {
-	owners := controller.Place(s, id, n)
-	v := b.view()
+// pinned replaces the owners of new partitions by those that an operator wants. replicas, if any, name the brokers for each.
+func (v *view) pinned(owners []wal.Life, replicas [][]int32) []wal.Life {
 	for i := range replicas {
 		if to, ok := v.taker(replicas[i]); ok {
 			owners[i] = to
@@ -106,6 +99,6 @@ func (b *Broker) placed(s controller.State, id protocol.TopicID, n int, replicas
 
 // placePartitions chooses the owners of partitions that are added to a topic.
 func (b *Broker) placePartitions(id protocol.TopicID, from, to int32, replicas [][]int32) func(i int32) wal.Life {
-	owners := b.placed(b.planState(), id, int(to-from), replicas)
+	owners := b.view().pinned(controller.Place(b.planState(), id, int(to-from)), replicas)
 	return func(i int32) wal.Life { return owners[i-from] }
 }

@@ -14,51 +14,92 @@ import (
 // The count goes before the load, since what a new partition will carry is not known, and since balance (P5) would take
 // back what a quiet broker got beyond its share.
 func Place(s State, topic protocol.TopicID, n int) []wal.Life {
-	if len(s.Brokers) == 0 {
-		return nil
+	p := NewPlacer(s)
+	ofTopic := make([]int, len(p.seats))
+	for i := range s.Partitions {
+		if q := &s.Partitions[i]; q.ID.Topic == topic {
+			if seat, _ := p.fleet.stand(q); seat != nowhere {
+				ofTopic[seat]++
+			}
+		}
 	}
+	return p.place(ofTopic, n)
+}
+
+// A Placer places the partitions of many new topics. It counts what there is once: to count all again for each of thousands of topics in
+// one request would take seconds.
+type Placer struct {
+	fleet *fleet
+	seats []candidate
+}
+
+// candidate is a seat as placement weighs it.
+type candidate struct {
+	ofTopic int // partitions of the topic
+	count   int // partitions
+	load    float64
+}
+
+// NewPlacer counts what the brokers of s have, and are to get by intents.
+func NewPlacer(s State) *Placer {
 	f := newFleet(s.Brokers, false)
 	if len(f.seats) == 0 {
 		f = newFleet(s.Brokers, true)
 	}
-	c := make([]candidate, len(f.seats))
-	racks := map[string]int{}
 	for i := range s.Partitions {
-		p := &s.Partitions[i]
-		seat, _ := f.stand(p)
-		f.add(seat, p)
-		if seat != nowhere && p.ID.Topic == topic {
-			c[seat].ofTopic++
-			racks[f.seats[seat].rack]++
-		}
+		q := &s.Partitions[i]
+		seat, _ := f.stand(q)
+		f.add(seat, q)
 	}
 	f.normalise()
+	p := &Placer{fleet: f, seats: make([]candidate, len(f.seats))}
 	for i := range f.seats {
 		v := f.seats[i].load
-		c[i].count, v[count] = int(v[count]), 0
-		c[i].load = f.weight(v)
+		p.seats[i].count, v[count] = int(v[count]), 0
+		p.seats[i].load = f.weight(v)
+	}
+	return p
+}
+
+// Place chooses the owners of the n partitions of a new topic as the function does. They do not count for the next topic until they are added.
+func (p *Placer) Place(n int) []wal.Life { return p.place(make([]int, len(p.seats)), n) }
+
+// Add counts new partitions with their owners.
+func (p *Placer) Add(owners []wal.Life) {
+	for _, life := range owners {
+		if seat, _ := p.fleet.seat(life); seat != nowhere {
+			p.seats[seat].count++
+		}
+	}
+}
+
+// place chooses owners when each seat has some of the topic already.
+func (p *Placer) place(ofTopic []int, n int) []wal.Life {
+	if len(p.seats) == 0 {
+		return nil
+	}
+	seats := p.fleet.seats
+	c := make([]candidate, len(seats))
+	racks := map[string]int{}
+	for i := range seats {
+		c[i] = p.seats[i]
+		c[i].ofTopic = ofTopic[i]
+		racks[seats[i].rack] += ofTopic[i]
 	}
 	owners := make([]wal.Life, 0, n)
 	for range n {
 		best := 0
 		for i := range c {
-			if compareCandidates(c[i], c[best], racks[f.seats[i].rack], racks[f.seats[best].rack]) < 0 {
+			if compareCandidates(c[i], c[best], racks[seats[i].rack], racks[seats[best].rack]) < 0 {
 				best = i
 			}
 		}
 		c[best].ofTopic++
 		c[best].count++
-		racks[f.seats[best].rack]++
-		owners = append(owners, f.seats[best].life)
+		racks[seats[best].rack]++
+		owners = append(owners, seats[best].life)
 	}
 	return owners
-}
-
-// candidate is a seat as Place weighs it.
-type candidate struct {
-	ofTopic int // partitions of the topic
-	count   int // partitions
-	load    float64
 }
 
 func compareCandidates(a, b candidate, rackA, rackB int) int {
