@@ -73,13 +73,20 @@ func (b *Broker) createTopics(c *call, req *kmsg.CreateTopicsRequest) {
 
 // create makes topics and opens their partitions before it tells each result.
 func (b *Broker) create(ctx context.Context, specs []metadata.TopicSpec, result func(i int, r metadata.CreateResult)) {
-	results := b.meta.CreateTopics(ctx, specs, b.placeTopics(specs))
+	results := b.meta.CreateTopics(ctx, specs, b.placeTopics(specs, nil))
 	for attempt := 1; attempt < placeAttempts; attempt++ {
+		var again []metadata.TopicSpec
+		var at []int // where in results those of again go
 		for i, r := range results {
 			if errors.Is(r.Err, metadata.ErrStale) {
-				again := specs[i : i+1]
-				results[i] = b.meta.CreateTopics(ctx, again, b.placeTopics(again))[0]
+				again, at = append(again, specs[i]), append(at, i)
 			}
+		}
+		if len(again) == 0 {
+			break
+		}
+		for k, r := range b.meta.CreateTopics(ctx, again, b.placeTopics(again, b.endedLogs(ctx))) {
+			results[at[k]] = r
 		}
 	}
 	b.reconcile()

@@ -47,6 +47,7 @@ func (b *Broker) createPartitions(c *call, req *kmsg.CreatePartitionsRequest) {
 
 // addPartitions raises the number of a topic's partitions, and looks again when the topic changes or a broker ends meanwhile.
 func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequestTopic, validateOnly bool) *refusal {
+	var ended notOpen
 	for attempt := 1; ; attempt++ {
 		v := b.view()
 		t, replicas, refused := v.partitionsToAdd(in)
@@ -54,7 +55,7 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 			return refused
 		}
 		have := int32(len(t.Partitions))
-		err := b.meta.CreatePartitions(ctx, t.ID, have, in.Count, b.placePartitions(t.ID, have, in.Count, replicas), replicas)
+		err := b.meta.CreatePartitions(ctx, t.ID, have, in.Count, b.placePartitions(t.ID, have, in.Count, replicas, ended), replicas)
 		b.reconcile()
 		switch {
 		case err == nil:
@@ -62,6 +63,7 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 		case !errors.Is(err, metadata.ErrStale) || attempt == placeAttempts:
 			return refusalOf(err)
 		}
+		ended = b.endedLogs(ctx)
 	}
 }
 

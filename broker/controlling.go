@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,29 +77,58 @@ func (b *Broker) planState() controller.State {
 	return s
 }
 
+// notOpen are lives that may own nothing new.
+type notOpen map[wal.Life]bool
+
+// endedLogs asks etcd which of the registered lives are not OPEN: the liveness key of a broker that was killed outlasts its log when the
+// broker is back at once and has ended it. This life is not among them: if it has ended, nothing here helps.
+func (b *Broker) endedLogs(ctx context.Context) notOpen {
+	ended := notOpen{}
+	for _, other := range b.meta.Image().Brokers {
+		if other.Life == b.life {
+			continue
+		}
+		st, err := b.meta.Load(ctx, other.Life)
+		if errors.Is(err, metadata.ErrUnknownLife) || err == nil && st.Phase != wal.PhaseOpen {
+			ended[other.Life] = true
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return ended
+}
+
+// placeState is the image as placement sees it, without lives that may own nothing new.
+func (b *Broker) placeState(without notOpen) controller.State {
+	s := b.planState()
+	s.Brokers = slices.DeleteFunc(s.Brokers, func(o controller.Broker) bool { return without[o.Life] })
+	return s
+}
+
 // placeTopics chooses the owners of new topics' partitions: where an operator wants them, else evenly.
-func (b *Broker) placeTopics(specs []metadata.TopicSpec) func(spec int, i int32) wal.Life {
-	placer, v := controller.NewPlacer(b.planState()), b.view()
+func (b *Broker) placeTopics(specs []metadata.TopicSpec, without notOpen) func(spec int, i int32) wal.Life {
+	placer, v := controller.NewPlacer(b.placeState(without)), b.view()
 	owners := make([][]wal.Life, len(specs))
 	for k, spec := range specs {
-		owners[k] = v.pinned(placer.Place(int(max(spec.Partitions, 0))), spec.Replicas)
+		owners[k] = v.pinned(placer.Place(int(max(spec.Partitions, 0))), spec.Replicas, without)
 		placer.Add(owners[k])
 	}
 	return func(spec int, i int32) wal.Life { return owners[spec][i] }
 }
 
+// placePartitions chooses the owners of partitions that are added to a topic.
+func (b *Broker) placePartitions(id protocol.TopicID, from, to int32, replicas [][]int32, without notOpen) func(i int32) wal.Life {
+	owners := b.view().pinned(controller.Place(b.placeState(without), id, int(to-from)), replicas, without)
+	return func(i int32) wal.Life { return owners[i-from] }
+}
+
 // pinned replaces the owners of new partitions by those that an operator wants. replicas, if any, name the brokers for each.
-func (v *view) pinned(owners []wal.Life, replicas [][]int32) []wal.Life {
+func (v *view) pinned(owners []wal.Life, replicas [][]int32, without notOpen) []wal.Life {
 	for i := range replicas {
-		if to, ok := v.taker(replicas[i]); ok {
+		if to, ok := v.taker(replicas[i]); ok && !without[to] {
 			owners[i] = to
 		}
 	}
 	return owners
-}
-
-// placePartitions chooses the owners of partitions that are added to a topic.
-func (b *Broker) placePartitions(id protocol.TopicID, from, to int32, replicas [][]int32) func(i int32) wal.Life {
-	owners := b.view().pinned(controller.Place(b.planState(), id, int(to-from)), replicas)
-	return func(i int32) wal.Life { return owners[i-from] }
 }
