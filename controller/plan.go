@@ -10,6 +10,8 @@
 //     to stop would only have to give away again what it got.
 //   - P3 An intent stands while its target is live and not draining. Otherwise a partition that must move still (P1, P2)
 //     gets a new target, and for any other the intent is cancelled.
+//     Nor does that of an orphan stand whose target has not claimed it for long, though it lives, while there are others: it may
+//     not reach the bucket. The next in the order of lives gets it, and so on, so that all have tried in the end.
 //   - P4 A partition whose owner is gone while its log is not SEALED is left alone: nothing can be done for it (S7).
 //   - P5 Balance begins when P1 to P4 leave nothing to do or to wait for, since each of them changes what is even. What is stuck
 //     is not waited for: one damaged partition must not keep a new broker from its share.
@@ -58,6 +60,8 @@ type Partition struct {
 	Pinned bool
 	// Stuck: its intent, or the end of its owner's log, is waited for since so long that nobody knows whether it will come (P5).
 	Stuck bool
+	// Overdue: its present target has had as long (P3).
+	Overdue bool
 	// Recent: it came to its owner lately, for balance, or so lately that its load was not measured there yet (P8).
 	Recent bool
 }
@@ -124,6 +128,7 @@ func Plan(s State, o Options) []Move {
 	f := newFleet(s.Brokers, false)
 	homes := make([]int32, len(s.Partitions))
 	var orphans, drained, cancelled []*Partition
+	var passed []Move
 	waiting := false
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
@@ -132,6 +137,8 @@ func Plan(s State, o Options) []Move {
 		switch st {
 		case orphaned:
 			orphans = append(orphans, p)
+		case forsaken:
+			passed = append(passed, Move{ID: p.ID, From: p.Owner, To: f.seats[seat].life, Reason: ReasonOrphan})
 		case evicted:
 			drained = append(drained, p)
 		case misdirected:
@@ -149,7 +156,7 @@ func Plan(s State, o Options) []Move {
 		}
 	}
 	f.normalise()
-	moves := f.assign(orphans, ReasonOrphan)
+	moves := append(f.assign(orphans, ReasonOrphan), sortedByID(passed)...)
 	moves = append(moves, f.assign(drained, ReasonDrain)...)
 	moves = append(moves, cancel(cancelled)...)
 	if waiting || len(moves) > 0 {
@@ -165,6 +172,7 @@ const (
 	settled     standing = iota // its owner is live and nothing is planned
 	underWay                    // its intent stands (P3)
 	orphaned                    // P1
+	forsaken                    // an orphan that its target does not claim (P3)
 	evicted                     // P2
 	misdirected                 // its intent is to be removed (P3)
 	stranded                    // nothing can be done now (P4, or nobody can take it)
@@ -175,6 +183,8 @@ func (f *fleet) stand(p *Partition) (int32, standing) {
 	owner, alive := f.seat(p.Owner)
 	target, _ := f.seat(p.Target)
 	switch {
+	case target != nowhere && p.Orphan && p.Overdue && len(f.seats) > 1:
+		return (target + 1) % int32(len(f.seats)), forsaken
 	case target != nowhere && p.Target != p.Owner:
 		return target, underWay
 	case p.Orphan && len(f.seats) > 0:
@@ -190,11 +200,15 @@ func (f *fleet) stand(p *Partition) (int32, standing) {
 }
 
 func cancel(partitions []*Partition) []Move {
-	slices.SortFunc(partitions, func(a, b *Partition) int { return compareIDs(a.ID, b.ID) })
 	var moves []Move
 	for _, p := range partitions {
 		moves = append(moves, Move{ID: p.ID, From: p.Owner, To: p.Owner, Reason: ReasonCancel})
 	}
+	return sortedByID(moves)
+}
+
+func sortedByID(moves []Move) []Move {
+	slices.SortFunc(moves, func(a, b Move) int { return compareIDs(a.ID, b.ID) })
 	return moves
 }
 

@@ -41,6 +41,7 @@ func drawState(rt *rapid.T) State {
 		}
 		p.Pinned = rapid.IntRange(0, 9).Draw(rt, "pinned") == 0
 		p.Recent = rapid.IntRange(0, 9).Draw(rt, "recent") == 0
+		p.Overdue = !p.Target.IsZero() && rapid.IntRange(0, 9).Draw(rt, "overdue") == 0
 		s.Partitions = append(s.Partitions, p)
 	}
 	return s
@@ -95,7 +96,7 @@ func checkMoves(rt *rapid.T, s State, o Options, moves []Move) {
 		reasons[m.Reason]++
 		owner, target := s.broker(p.Owner), s.broker(p.Target)
 		to := s.broker(m.To)
-		stands := target != nil && !target.Draining && p.Target != p.Owner
+		stands := target != nil && !target.Draining && p.Target != p.Owner && !(p.Orphan && p.Overdue && m.To != p.Target)
 		allowed := m.From == p.Owner && !stands
 		if m.Reason == ReasonCancel {
 			allowed = allowed && m.To == m.From && !p.Target.IsZero() && !p.Orphan && owner != nil

@@ -19,7 +19,7 @@ func (s *State) seal(l wal.Life) {
 // intend writes the moves as intents.
 func (s *State) intend(moves []Move) {
 	s.each(moves, func(p *Partition, m Move) {
-		p.Target = m.To
+		p.Target, p.Overdue = m.To, false
 		if m.To == m.From {
 			p.Target = wal.Life{}
 		}
@@ -30,7 +30,7 @@ func (s *State) intend(moves []Move) {
 func (s *State) apply(moves []Move) {
 	s.each(moves, func(p *Partition, m Move) {
 		if m.To != m.From {
-			p.Owner, p.Orphan = m.To, false
+			p.Owner, p.Orphan, p.Overdue = m.To, false, false
 		}
 		p.Target = wal.Life{}
 	})
@@ -41,7 +41,7 @@ func (s *State) settle() {
 	for i := range s.Partitions {
 		p := &s.Partitions[i]
 		if target := s.broker(p.Target); target != nil && (p.Orphan || s.broker(p.Owner) != nil) && p.Owner != p.Target {
-			p.Owner, p.Orphan, p.Target = p.Target, false, wal.Life{}
+			p.Owner, p.Orphan, p.Overdue, p.Target = p.Target, false, false, wal.Life{}
 		}
 	}
 }

@@ -17,6 +17,8 @@ type waits map[protocol.PartitionID]wait
 type wait struct {
 	owner, target wal.Life
 	since         time.Time
+	// stuck: it was so for an earlier target already, or is now. It stays so until it arrives, lest balance wait for each target anew.
+	stuck bool
 }
 
 // mark says which partitions of s are stuck, and how many, and returns those that wait now.
@@ -31,16 +33,21 @@ func (w waits) mark(s *State, now time.Time) (waiting waits, stuck int) {
 			continue
 		}
 		here := wait{owner: p.Owner, target: p.Target, since: now}
-		if was, ok := w[p.ID]; ok && was.owner == here.owner && was.target == here.target {
-			here.since = was.since
+		if was, ok := w[p.ID]; ok && was.owner == here.owner {
+			here.stuck = was.stuck
+			if was.target == here.target {
+				here.since = was.since
+			}
+		}
+		p.Overdue = now.Sub(here.since) >= stuckAfter
+		here.stuck = here.stuck || p.Overdue
+		if p.Stuck = here.stuck; p.Stuck {
+			stuck++
 		}
 		if waiting == nil {
 			waiting = waits{}
 		}
 		waiting[p.ID] = here
-		if p.Stuck = now.Sub(here.since) >= stuckAfter; p.Stuck {
-			stuck++
-		}
 	}
 	return waiting, stuck
 }

@@ -57,3 +57,41 @@ func TestWaits(t *testing.T) {
 		t.Errorf("these wait still: %v", w)
 	}
 }
+
+// TestStuckOrphanGetsAnotherTarget: who is to claim an orphan lives and does not, as it cannot reach the bucket. The others try in turn, each
+// for a while, and balance does not wait for every one of them.
+func TestStuckOrphanGetsAnotherTarget(t *testing.T) {
+	id := protocol.PartitionID{Partition: 0}
+	s := State{
+		Brokers:    []Broker{{Life: lifeOf(2)}, {Life: lifeOf(3)}, {Life: lifeOf(4)}},
+		Partitions: []Partition{{ID: id, Owner: lifeOf(1), Orphan: true, Target: lifeOf(2)}},
+	}
+	var w waits
+	now := time.Now()
+	look := func(after time.Duration) []Move {
+		now = now.Add(after)
+		w, _ = w.mark(&s, now)
+		moves := Plan(s, Options{})
+		s.intend(moves)
+		return moves
+	}
+	if moves := look(0); len(moves) > 0 {
+		t.Fatalf("at once: %v", moves)
+	}
+	for _, next := range []int32{3, 4, 2, 3} {
+		if moves := look(stuckAfter - 1); len(moves) > 0 {
+			t.Fatalf("too early: %v", moves)
+		}
+		want := []Move{{ID: id, From: lifeOf(1), To: lifeOf(next), Reason: ReasonOrphan}}
+		if moves := look(1); !slices.Equal(moves, want) {
+			t.Fatalf("%v, want %v", moves, want)
+		}
+		if look(0); !s.Partitions[0].Stuck {
+			t.Fatal("balance waits for the next target")
+		}
+	}
+	s.Brokers = s.Brokers[1:2] // nobody else is left
+	if moves := look(2 * stuckAfter); len(moves) > 0 {
+		t.Errorf("with one broker: %v", moves)
+	}
+}
