@@ -28,6 +28,11 @@ func (b *Broker) createTopics(c *call, req *kmsg.CreateTopicsRequest) {
 	ctx, cancel := adminContext(c.ctx, req.TimeoutMillis)
 	defer cancel()
 	v := b.view()
+	var doubted doubts
+	for i := range req.Topics {
+		doubted.free(v, req.Topics[i].Topic)
+	}
+	v = b.catchUp(ctx, doubted)
 	resp := req.ResponseKind().(*kmsg.CreateTopicsResponse)
 	times := make(map[string]int, len(req.Topics))
 	total := 0

@@ -2,10 +2,12 @@ package broker
 
 import (
 	"context"
+	"errors"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
 )
 
@@ -24,13 +26,13 @@ type topicRef struct {
 func (b *Broker) deleteTopics(c *call, req *kmsg.DeleteTopicsRequest) {
 	ctx, cancel := adminContext(c.ctx, req.TimeoutMillis)
 	defer cancel()
-	v := b.view()
 	resp := req.ResponseKind().(*kmsg.DeleteTopicsResponse)
 	for _, name := range req.TopicNames {
 		t := kmsg.NewDeleteTopicsRequestTopic()
 		t.Topic = kmsg.StringPtr(name)
 		req.Topics = append(req.Topics, t)
 	}
+	v := b.catchUp(ctx, b.view().undeletable(req.Topics))
 	// A topic that is named more than once in whatever way is refused, and answered once for each way (3.13 M5).
 	times := make(map[protocol.TopicID]int, len(req.Topics))
 	for _, t := range req.Topics {
@@ -51,7 +53,7 @@ func (b *Broker) deleteTopics(c *call, req *kmsg.DeleteTopicsRequest) {
 		answered[key] = true
 		found, refused := v.deletable(t, times)
 		if refused == nil {
-			deletions = append(deletions, deletion{at: len(resp.Topics), topic: found})
+			deletions = append(deletions, deletion{at: len(resp.Topics), topic: found, byName: t.Topic != nil})
 		}
 		resp.Topics = append(resp.Topics, deletedTopic(t.Topic, t.TopicID, refused))
 	}
@@ -61,8 +63,9 @@ func (b *Broker) deleteTopics(c *call, req *kmsg.DeleteTopicsRequest) {
 
 // A deletion is a topic that goes, and where the answer says so.
 type deletion struct {
-	at    int
-	topic topicRef
+	at     int
+	topic  topicRef
+	byName bool
 }
 
 // deletionsMax bounds the topics of one request that are being deleted at a time: each is some writes to etcd, one after
@@ -77,8 +80,15 @@ func (b *Broker) deleteAll(ctx context.Context, deletions []deletion, answers []
 	g.SetLimit(deletionsMax)
 	for _, d := range deletions {
 		g.Go(func() error {
+			err := b.meta.DeleteTopic(ctx, d.topic.id)
+			if errors.Is(err, metadata.ErrUnknownTopic) && d.byName { // another topic may have the name
+				v := b.catchUp(ctx, doubts{{Name: d.topic.name}})
+				if t, ok := v.img.Topics[d.topic.name]; ok {
+					d.topic.id, err = t.ID, b.meta.DeleteTopic(ctx, t.ID)
+				}
+			}
 			var refused *refusal
-			if err := b.meta.DeleteTopic(ctx, d.topic.id); err != nil {
+			if err != nil {
 				refused = refusalOf(err)
 			}
 			answers[d.at] = deletedTopic(&d.topic.name, d.topic.id, refused)
@@ -96,6 +106,19 @@ func deletedTopic(name *string, id protocol.TopicID, refused *refusal) kmsg.Dele
 		out.ErrorCode, out.ErrorMessage = int16(refused.code), &refused.message
 	}
 	return out
+}
+
+// undeletable doubts that topics which the image does not know are not there.
+func (v *view) undeletable(topics []kmsg.DeleteTopicsRequestTopic) (d doubts) {
+	for _, t := range topics {
+		switch _, code := v.deleteRef(t); code {
+		case protocol.CodeUnknownTopicID:
+			d.add(metadata.TopicRef{ID: t.TopicID})
+		case protocol.CodeUnknownTopicOrPartition:
+			d.known(v, *t.Topic)
+		}
+	}
+	return d
 }
 
 // deletable finds the topic of one entry, or says why it stays.

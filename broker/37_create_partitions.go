@@ -23,9 +23,13 @@ func (b *Broker) createPartitions(c *call, req *kmsg.CreatePartitionsRequest) {
 	defer cancel()
 	resp := req.ResponseKind().(*kmsg.CreatePartitionsResponse)
 	times := make(map[string]int, len(req.Topics))
+	v := b.view()
+	var doubted doubts
 	for _, t := range req.Topics {
 		times[t.Topic]++
+		doubted.known(v, t.Topic)
 	}
+	b.catchUp(ctx, doubted)
 	for _, t := range req.Topics {
 		if times[t.Topic] == 0 {
 			continue
@@ -60,10 +64,15 @@ func (b *Broker) addPartitions(ctx context.Context, in kmsg.CreatePartitionsRequ
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, metadata.ErrStale) || attempt == placeAttempts:
+		case attempt == placeAttempts:
+			return refusalOf(err)
+		case errors.Is(err, metadata.ErrStale):
+			ended = b.endedLogs(ctx)
+		case errors.Is(err, metadata.ErrUnknownTopic):
+			b.catchUp(ctx, mayBeOld(t, err))
+		default:
 			return refusalOf(err)
 		}
-		ended = b.endedLogs(ctx)
 	}
 }
 

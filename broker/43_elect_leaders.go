@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -40,6 +41,7 @@ func (b *Broker) electLeaders(c *call, req *kmsg.ElectLeadersRequest) {
 	if req.Topics == nil {
 		req.Topics = e.needed(v)
 	}
+	v = b.catchUp(ctx, v.unelectable(req.Topics))
 	outcomes := make([][]*refusal, len(req.Topics))
 	changes := make([][]*change, len(req.Topics))
 	for i, t := range req.Topics {
@@ -67,6 +69,17 @@ func (b *Broker) electLeaders(c *call, req *kmsg.ElectLeadersRequest) {
 		resp.Topics = append(resp.Topics, out)
 	}
 	c.reply(resp)
+}
+
+// unelectable doubts that what the image does not know is not there.
+func (v *view) unelectable(topics []kmsg.ElectLeadersRequestTopic) (d doubts) {
+	for _, t := range topics {
+		d.known(v, t.Topic)
+		if len(t.Partitions) > 0 {
+			d.reaches(v, t.Topic, slices.Max(t.Partitions))
+		}
+	}
+	return d
 }
 
 // An election is one request.

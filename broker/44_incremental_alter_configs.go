@@ -29,9 +29,15 @@ func (b *Broker) incrementalAlterConfigs(c *call, req *kmsg.IncrementalAlterConf
 		name string
 	}
 	times := make(map[ref]int, len(req.Resources))
+	v := b.view()
+	var doubted doubts
 	for _, r := range req.Resources {
 		times[ref{r.ResourceType, r.ResourceName}]++
+		if r.ResourceType == kmsg.ConfigResourceTypeTopic {
+			doubted.known(v, r.ResourceName)
+		}
 	}
+	b.catchUp(ctx, doubted)
 	for _, r := range req.Resources {
 		out := kmsg.NewIncrementalAlterConfigsResponseResource()
 		out.ResourceType, out.ResourceName = r.ResourceType, r.ResourceName
@@ -75,7 +81,7 @@ func (b *Broker) alterConfigs(ctx context.Context, r kmsg.IncrementalAlterConfig
 			return refused
 		}
 		refused = refusalOf(err)
-		if !errors.Is(err, metadata.ErrStale) {
+		if !errors.Is(err, metadata.ErrStale) && !errors.Is(err, metadata.ErrUnknownTopic) {
 			return refused
 		}
 	}
@@ -103,7 +109,9 @@ func (b *Broker) alterTopic(ctx context.Context, v *view, name string, ops []kaf
 	if validateOnly {
 		return nil, nil
 	}
-	return nil, b.meta.SetTopicConfigs(ctx, t.ID, want, t.Rev)
+	err = b.meta.SetTopicConfigs(ctx, t.ID, want, t.Rev)
+	b.catchUp(ctx, mayBeOld(t, err))
+	return nil, err
 }
 
 func (b *Broker) alterBroker(ctx context.Context, v *view, name string, ops []kafkaconfig.Op, validateOnly bool) (*refusal, error) {

@@ -42,13 +42,18 @@ func (b *Broker) alterPartitionReassignments(c *call, req *kmsg.AlterPartitionAs
 		return
 	}
 	changes := make([]*change, 0, asked)
+	v := b.view()
+	var doubted doubts
 	for _, t := range req.Topics {
+		doubted.known(v, t.Topic)
 		for _, p := range t.Partitions {
 			changes = append(changes, &change{topic: t.Topic, partition: p.Partition, decide: func(v *view, t *metadata.Topic, id protocol.PartitionID) (metadata.Reassignment, *refusal) {
 				return v.reassignment(t, id, p.Replicas, mayResize)
 			}})
+			doubted.reaches(v, t.Topic, p.Partition)
 		}
 	}
+	b.catchUp(ctx, doubted)
 	b.reassign(ctx, changes)
 	for _, t := range req.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()

@@ -59,12 +59,7 @@ func TestPlacingBesideARestart(t *testing.T) {
 	assigned.ReplicationFactor = -1
 	assigned.ReplicaAssignment = []kmsg.CreateTopicsRequestTopicReplicaAssignment{{Partition: 0, Replicas: []int32{2, 1}}}
 	wantCode(t, "CreateTopics with an assignment", ask[*kmsg.CreateTopicsResponse](cl, createRequest(7, assigned)).Topics[0].ErrorCode, protocol.CodeNone)
-	more := kmsg.NewPtrCreatePartitionsRequest()
-	more.Version, more.TimeoutMillis = 3, 10_000
-	topic := kmsg.NewCreatePartitionsRequestTopic()
-	topic.Topic, topic.Count = "old", 4
-	more.Topics = append(more.Topics, topic)
-	wantCode(t, "CreatePartitions", ask[*kmsg.CreatePartitionsResponse](cl, more).Topics[0].ErrorCode, protocol.CodeNone)
+	wantCode(t, "CreatePartitions", addPartitions(cl, "old", 4), protocol.CodeNone)
 	group := kmsg.NewPtrFindCoordinatorRequest()
 	group.Version, group.CoordinatorKeys = 4, []string{"g"}
 	wantCode(t, "FindCoordinator", ask[*kmsg.FindCoordinatorResponse](cl, group).Coordinators[0].ErrorCode, protocol.CodeNone)
