@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/tidemill/tidemill/config"
 	"github.com/tidemill/tidemill/coordinator"
@@ -90,6 +91,8 @@ type Broker struct {
 		sync.Mutex
 		topics map[string]bool
 	}
+	// creatingOffsets lets one request create __consumer_offsets for all that need it.
+	creatingOffsets singleflight.Group
 }
 
 // groupLimits are the settings of groups, of the newest view.

@@ -100,18 +100,41 @@ func (b *Broker) createTopic(ctx context.Context, spec metadata.TopicSpec) (err 
 	return err
 }
 
-// ensureOffsetsTopic creates __consumer_offsets when the first group needs it.
+// ensureOffsetsTopic creates __consumer_offsets when the first group needs it. Many groups ask at once when a cluster is new: one request
+// creates it, whether or not its client waits, and the others wait for that.
 func (b *Broker) ensureOffsetsTopic(ctx context.Context) (*metadata.Topic, error) {
 	if t, ok := b.view().img.Topics[offsetsTopic]; ok {
 		return t, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	err := b.createTopic(ctx, b.autoSpec(offsetsTopic))
+	made := make(chan error, 1)
+	b.background.Go(func() {
+		_, err, _ := b.creatingOffsets.Do("", func() (any, error) { return nil, b.createOffsetsTopic() })
+		made <- err
+	})
+	var err error
+	select {
+	case err = <-made:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	if t, ok := b.view().img.Topics[offsetsTopic]; ok {
 		return t, nil
 	}
 	return nil, err
+}
+
+// createOffsetsTopic creates __consumer_offsets, if no other has, and returns when the image shows it.
+func (b *Broker) createOffsetsTopic() error {
+	if _, ok := b.view().img.Topics[offsetsTopic]; ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(b.ctx, adminTimeout)
+	defer cancel()
+	err := b.createTopic(ctx, b.autoSpec(offsetsTopic))
+	if errors.Is(err, metadata.ErrTopicExists) {
+		b.catchUp(ctx, doubts{{Name: offsetsTopic}})
+	}
+	return err
 }
 
 // reconcile opens the logs of partitions that are new to this life, drops those of deleted topics and loads the shards

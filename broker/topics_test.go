@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -30,4 +32,26 @@ func Test205ReplicationFactor(t *testing.T) {
 	assignment.ReplicationFactor = -1
 	assignment.ReplicaAssignment = []kmsg.CreateTopicsRequestTopicReplicaAssignment{{Partition: 0, Replicas: []int32{1, 2, 3}}}
 	wantCode(t, "unknown brokers", ask[*kmsg.CreateTopicsResponse](c, createRequest(7, assignment)).Topics[0].ErrorCode, protocol.CodeInvalidReplicaAssignment)
+}
+
+// TestFirstGroupsAtOnce: many consumers start on a new cluster, and the topic of their offsets is created once.
+func TestFirstGroupsAtOnce(t *testing.T) {
+	b := startBroker(t, "--cluster", startEtcd(t).url(), "--bucket", "file://"+t.TempDir())
+	var clients []*rawClient
+	for range 200 {
+		clients = append(clients, dial(t, b.kafka))
+	}
+	before := b.broker.meta.Image().Revision
+	var all sync.WaitGroup
+	for i, cl := range clients {
+		all.Go(func() {
+			req := kmsg.NewPtrFindCoordinatorRequest()
+			req.Version, req.CoordinatorKeys = 4, []string{fmt.Sprint("g", i)}
+			wantCode(t, "find", ask[*kmsg.FindCoordinatorResponse](cl, req).Coordinators[0].ErrorCode, protocol.CodeNone)
+		})
+	}
+	all.Wait()
+	if n := b.broker.meta.Image().Revision - before; n > 10 { // two of the topic, some of what the broker does by itself
+		t.Errorf("%d writes to etcd for one topic", n)
+	}
 }
