@@ -39,8 +39,7 @@ func (b *Broker) watchCutOff(ctx context.Context) {
 		}
 		all.Wait()
 		if was := b.cutOff.Load(); was == nil && len(found) > 0 || was != nil && !maps.Equal(*was, found) {
-			b.cutOff.Store(&found)
-			b.current.Store(nil) // the view is made anew
+			b.cutOff.Store(&found) // the next view is made anew
 		}
 		select {
 		case <-tick.C:

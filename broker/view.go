@@ -16,6 +16,7 @@ import (
 // A view is what one request sees of the cluster: an image and the settings that follow from it. It is immutable.
 type view struct {
 	img      *metadata.Image
+	cutOff   *map[int32]metadata.BrokerInfo // what was found when it was made: see watchCutOff
 	layers   kafkaconfig.Layers
 	settings kafkaconfig.BrokerSettings
 	life     wal.Life // of this broker, whose id is self
@@ -35,18 +36,19 @@ type liveBroker struct {
 	metadata.BrokerInfo
 }
 
-// view returns the view of the newest image. It resolves settings once per image.
+// view returns the view of the newest image and of what was found of brokers that are cut off. It resolves settings once for each.
 func (b *Broker) view() *view {
-	img := b.meta.Image()
-	if v := b.current.Load(); v != nil && v.img == img {
+	img, found := b.meta.Image(), b.cutOff.Load()
+	if v := b.current.Load(); v != nil && v.img == img && v.cutOff == found {
 		return v
 	}
 	var cutOff map[int32]metadata.BrokerInfo
-	if found := b.cutOff.Load(); found != nil {
+	if found != nil {
 		cutOff = *found
 	}
 	v := newView(img, b.cfg.Kafka, b.life, b.info, cutOff)
-	b.current.Store(v)
+	v.cutOff = found
+	b.current.Store(v) // in place of a newer one at times, which is then made again
 	return v
 }
 
