@@ -10,8 +10,10 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
@@ -130,25 +132,62 @@ func (b *Broker) fence(why error) {
 	}
 }
 
-// damagedPartitions remembers partitions by the revision of their record, so that they are tried again only when something has changed.
+const (
+	// damagedFor is how long a partition that could not be opened is left alone.
+	damagedFor = time.Minute
+	// damagedEvery is how often the broker looks for those that are to be tried again.
+	damagedEvery = damagedFor / 6
+)
+
+// damagedPartitions remembers partitions by the revision of their record, so that they are tried again when something has changed, or
+// after a while: what the store gave was wrong twice, and may be right by then.
 type damagedPartitions struct {
-	mu   sync.Mutex
-	revs map[protocol.PartitionID]int64
+	mu    sync.Mutex
+	found map[protocol.PartitionID]damage
+}
+
+type damage struct {
+	rev int64
+	at  time.Time
 }
 
 func (d *damagedPartitions) has(id protocol.PartitionID, rev int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.revs[id] == rev && rev > 0
+	return d.found[id].rev == rev && rev > 0
 }
 
 func (d *damagedPartitions) add(id protocol.PartitionID, rev int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.revs == nil {
-		d.revs = map[protocol.PartitionID]int64{}
+	if d.found == nil {
+		d.found = map[protocol.PartitionID]damage{}
 	}
-	d.revs[id] = rev
+	d.found[id] = damage{rev, time.Now()}
+}
+
+// expire forgets what was found damagedFor ago, and reports whether there was any.
+func (d *damagedPartitions) expire(now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before := len(d.found)
+	maps.DeleteFunc(d.found, func(_ protocol.PartitionID, found damage) bool { return now.Sub(found.at) >= damagedFor })
+	return len(d.found) < before
+}
+
+// retryDamaged tries partitions again that could not be opened, until ctx ends.
+func (b *Broker) retryDamaged(ctx context.Context) {
+	for b.pause(ctx, damagedEvery) == nil {
+		var failing complaint
+		for again := b.damaged.expire(time.Now()); again; {
+			err := errors.Join(b.adoptGiven(ctx), b.claimAssigned(ctx))
+			if err != nil && !errors.Is(err, metadata.ErrStale) && failing.news(time.Now()) {
+				b.log.Warn("damaged partitions cannot be tried again yet", slog.Any("error", err))
+			}
+			// What has failed, a claim it may be, is open until it is done: nobody else knows of it.
+			again = err != nil && b.pause(ctx, ownershipRetry) == nil
+		}
+	}
 }
 
 // reloadShard loads a shard of the group coordinator again after it was dropped for an append that failed.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/objectstore/memstore"
 	"github.com/tidemill/tidemill/protocol"
@@ -91,4 +92,39 @@ func TestDamagedPartitionIsTriedOnce(t *testing.T) {
 	if _, open := heir.broker.logs.Get(damaged); open {
 		t.Error("the damaged partition is open")
 	}
+}
+
+// TestDamagedPartitionIsTriedAgain: a partition whose manifest was read wrongly is served a while later, though nothing has changed in etcd.
+func TestDamagedPartitionIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	etcd, bucket := startEtcd(t), t.TempDir()
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + bucket}
+	victim := startBroker(t, append(shared, "--broker-id", "1")...)
+	heir := startBroker(t, append(shared, "--broker-id", "2")...)
+	c := dial(t, victim.kafka)
+	c.awaitBrokers(2)
+	c.createAt("t", 1, 1)
+	id := protocol.PartitionID{Topic: topicID(t, victim, "t")}
+	wantCode(t, "produce", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)
+	if err := victim.broker.logs.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	damageManifest(t, victim, bucket, id)
+	victim.vanish()
+	damaged := &heir.broker.damaged
+	waitFor(t, "the damage to be noted", func() bool {
+		damaged.mu.Lock()
+		defer damaged.mu.Unlock()
+		return len(damaged.found) == 1
+	})
+	damageManifest(t, heir, bucket, id) // as it was
+	if damaged.expire(time.Now().Add(damagedFor / 2)) {
+		t.Error("it is tried again too early")
+	}
+	damaged.mu.Lock()
+	for id, found := range damaged.found {
+		damaged.found[id] = damage{found.rev, found.at.Add(-damagedFor)}
+	}
+	damaged.mu.Unlock()
+	waitFor(t, "the partition to be served", func() bool { return dial(t, heir.kafka).produce("t", 0, batchOf("b")).BaseOffset == 1 })
 }

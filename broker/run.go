@@ -190,6 +190,7 @@ func (b *Broker) serve(ctx, work context.Context, stopWork func(), kafka, ops ne
 		g.Go(func() error { return b.control(work, registered) })
 		g.Go(func() error { b.tellLoads(work, registered); return nil })
 		g.Go(func() error { b.watchCutOff(work); return nil })
+		g.Go(func() error { b.retryDamaged(work); return nil })
 	}
 	g.Go(func() error { return b.server.Serve(work, kafka) })
 	b.serving.Store(true)
