@@ -123,12 +123,19 @@ func (b *Broker) placePartitions(id protocol.TopicID, from, to int32, replicas [
 	return func(i int32) wal.Life { return owners[i-from] }
 }
 
-// pinned replaces the owners of new partitions by those that an operator wants. replicas, if any, name the brokers for each.
+// pinned replaces the owners of new partitions by those that an operator wants, as far as there are not too many together: the others are
+// pinned too, and a preferred election brings them there. replicas, if any, name the brokers for each.
 func (v *view) pinned(owners []wal.Life, replicas [][]int32, without notOpen) []wal.Life {
+	chosen := map[wal.Life]bool{}
 	for i := range replicas {
-		if to, ok := v.taker(replicas[i]); ok && !without[to] {
-			owners[i] = to
+		to, ok := v.taker(replicas[i])
+		if !ok || without[to] {
+			to = owners[i]
 		}
+		if len(chosen) == controller.OwnersMax && !chosen[to] {
+			to = owners[i%controller.OwnersMax]
+		}
+		owners[i], chosen[to] = to, true
 	}
 	return owners
 }

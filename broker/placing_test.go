@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemill/tidemill/controller"
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/wal"
@@ -65,5 +66,33 @@ func TestPlacingBesideARestart(t *testing.T) {
 	wantCode(t, "FindCoordinator", ask[*kmsg.FindCoordinatorResponse](cl, group).Coordinators[0].ErrorCode, protocol.CodeNone)
 	if b.broker.view().img.Brokers[2].Life != old {
 		t.Fatal("the liveness key has gone, so nothing was shown")
+	}
+}
+
+// TestTopicOverManyBrokers: a topic and more partitions of it are created in a cluster of more brokers than a transaction can compare, where
+// an operator wants a partition at each too.
+func TestTopicOverManyBrokers(t *testing.T) {
+	t.Parallel()
+	const others = 130
+	etcd := startEtcd(t)
+	b := startBroker(t, "--cluster", etcd.url(), "--bucket", "file://"+t.TempDir(), "--broker-id", "1")
+	meta := strangers(t, etcd)
+	for id := range int32(others) {
+		register(t, meta, id+2)
+	}
+	waitFor(t, "all", func() bool { return len(b.broker.view().brokers) == others+1 })
+	cl := dial(t, b.kafka)
+	wantCode(t, "a topic", ask[*kmsg.CreateTopicsResponse](cl, createRequest(7, createSpec("wide", others))).Topics[0].ErrorCode, protocol.CodeNone)
+	wantCode(t, "more partitions", addPartitions(cl, "wide", 2*others), protocol.CodeNone)
+	assigned := createSpec("assigned", -1)
+	assigned.ReplicationFactor = -1
+	for i := range int32(others) {
+		assigned.ReplicaAssignment = append(assigned.ReplicaAssignment, kmsg.CreateTopicsRequestTopicReplicaAssignment{Partition: i, Replicas: []int32{i + 2}})
+	}
+	wantCode(t, "an assignment", ask[*kmsg.CreateTopicsResponse](cl, createRequest(7, assigned)).Topics[0].ErrorCode, protocol.CodeNone)
+	for i, p := range b.broker.view().img.Topics["assigned"].Partitions {
+		if p.Pin == nil || p.Pin.Replicas[0] != int32(i)+2 || i < controller.OwnersMax && p.Owner.Broker != int32(i)+2 {
+			t.Errorf("partition %d is at %s, pinned to %+v", i, p.Owner, p.Pin)
+		}
 	}
 }

@@ -7,9 +7,15 @@ import (
 	"github.com/tidemill/tidemill/wal"
 )
 
+// OwnersMax bounds the owners of partitions that are created together: the transaction that publishes them compares the state of each
+// owner's log, and etcd takes 128 comparisons. Balance spreads them further.
+const OwnersMax = 100
+
 // Place chooses the owners of n new partitions of a topic, which may be new or have some in s. They are spread so that, in
 // this order: each broker has as many of the topic as any other, as many partitions, as many of the topic in its rack,
 // and as little load. Draining brokers get none unless all are draining; it is nil when there is no broker.
+//
+// No more than OwnersMax brokers get any of the n.
 //
 // The count goes before the load, since what a new partition will carry is not known, and since balance (P5) would take
 // back what a quiet broker got beyond its share.
@@ -87,13 +93,18 @@ func (p *Placer) place(ofTopic []int, n int) []wal.Life {
 		racks[seats[i].rack] += ofTopic[i]
 	}
 	owners := make([]wal.Life, 0, n)
+	chosen := map[int]bool{}
 	for range n {
-		best := 0
+		best := nowhere
 		for i := range c {
-			if compareCandidates(c[i], c[best], racks[seats[i].rack], racks[seats[best].rack]) < 0 {
+			if len(chosen) == OwnersMax && !chosen[i] {
+				continue
+			}
+			if best == nowhere || compareCandidates(c[i], c[best], racks[seats[i].rack], racks[seats[best].rack]) < 0 {
 				best = i
 			}
 		}
+		chosen[best] = true
 		c[best].ofTopic++
 		c[best].count++
 		racks[seats[best].rack]++
