@@ -53,8 +53,8 @@ func (b *Broker) incrementalAlterConfigs(c *call, req *kmsg.IncrementalAlterConf
 	c.reply(resp)
 }
 
-// alterAttempts bounds how often a change is tried against changes by others.
-const alterAttempts = 5
+// alterAttempts bounds how often a change is tried against changes by others. Of those who try at once one succeeds, so this is for many.
+const alterAttempts = 50
 
 func (b *Broker) alterConfigs(ctx context.Context, r kmsg.IncrementalAlterConfigsRequestResource, validateOnly bool) *refusal {
 	ops := make([]kafkaconfig.Op, 0, len(r.Configs))

@@ -42,18 +42,14 @@ func (b *Broker) alterPartitionReassignments(c *call, req *kmsg.AlterPartitionAs
 		return
 	}
 	changes := make([]*change, 0, asked)
-	v := b.view()
-	var doubted doubts
 	for _, t := range req.Topics {
-		doubted.known(v, t.Topic)
 		for _, p := range t.Partitions {
 			changes = append(changes, &change{topic: t.Topic, partition: p.Partition, decide: func(v *view, t *metadata.Topic, id protocol.PartitionID) (metadata.Reassignment, *refusal) {
 				return v.reassignment(t, id, p.Replicas, mayResize)
 			}})
-			doubted.reaches(v, t.Topic, p.Partition)
 		}
 	}
-	b.catchUp(ctx, doubted)
+	b.catchUp(ctx, b.view().unreachable(changes))
 	b.reassign(ctx, changes)
 	for _, t := range req.Topics {
 		out := kmsg.NewAlterPartitionAssignmentsResponseTopic()
@@ -73,6 +69,15 @@ func (b *Broker) alterPartitionReassignments(c *call, req *kmsg.AlterPartitionAs
 		resp.Topics = append(resp.Topics, out)
 	}
 	c.reply(resp)
+}
+
+// unreachable doubts that what the image does not know is not there.
+func (v *view) unreachable(changes []*change) (d doubts) {
+	for _, c := range changes {
+		d.known(v, c.topic)
+		d.reaches(v, c.topic, c.partition)
+	}
+	return d
 }
 
 // A change is one partition that an operator wants elsewhere.

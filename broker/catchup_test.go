@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -40,6 +41,23 @@ func TestAdminSeesWhatWasAcknowledged(t *testing.T) {
 		byID.Topics = append(byID.Topics, topic)
 		wantCode(t, "delete what was created by its id", ask[*kmsg.DeleteTopicsResponse](b, byID).Topics[0].ErrorCode, protocol.CodeNone)
 	}
+}
+
+// TestAltersAtOnce: several change different settings of one topic at two brokers, and none is refused.
+func TestAltersAtOnce(t *testing.T) {
+	t.Parallel()
+	c := startCluster(t, 2)
+	dial(t, c.brokers[0].kafka).createTopic("t", 1)
+	var all sync.WaitGroup
+	for k, key := range []string{"retention.ms", "segment.bytes", "retention.bytes", "max.message.bytes"} {
+		cl := dial(t, c.brokers[k%2].kafka)
+		all.Go(func() {
+			for i := range 25 {
+				wantCode(t, key, altered(cl, kmsg.ConfigResourceTypeTopic, "t", alterSet(key, fmt.Sprint(2_000_000+i))), protocol.CodeNone)
+			}
+		})
+	}
+	all.Wait()
 }
 
 // TestUnknownIsAskedForOnce: a request is one read of etcd, however many unknown topics it names, and none when it names only known ones.
