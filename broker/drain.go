@@ -28,13 +28,15 @@ func (b *Broker) giveAway(ctx context.Context, r *metadata.Registration) {
 	if err := r.SetDraining(ctx, true); err != nil {
 		b.log.Warn("the other brokers do not know that this one stops", slog.Any("error", err))
 	}
-	for transfers := b.transfersAway(); len(transfers) > 0 && ctx.Err() == nil; {
+	var ended notOpen
+	for transfers := b.transfersAway(ended); len(transfers) > 0 && ctx.Err() == nil; {
 		given = true
 		err := b.handOver(ctx, transfers)
 		if err != nil {
 			b.log.Warn("partitions could not be handed over yet", slog.Any("error", err))
+			ended = b.endedLogs(ctx)
 		}
-		left := b.transfersAway()
+		left := b.transfersAway(ended)
 		if (err != nil || len(left) >= len(transfers)) && b.pause(ctx, ownershipRetry) != nil {
 			break
 		}
@@ -46,16 +48,20 @@ func (b *Broker) giveAway(ctx context.Context, r *metadata.Registration) {
 	}
 }
 
-// transfersAway plans where the partitions that this life serves go: where an intent sends them, else evenly.
-func (b *Broker) transfersAway() []partition.Transfer {
-	s := b.planState()
+// transfersAway plans where the partitions that this life serves go: where an intent sends them, else evenly, and to none of some lives.
+func (b *Broker) transfersAway(without notOpen) []partition.Transfer {
+	s := b.placeState(without)
 	for i := range s.Brokers {
 		if s.Brokers[i].Life == b.life {
 			s.Brokers[i].Draining = true
 		}
 	}
 	to := map[protocol.PartitionID]wal.Life{}
-	for _, p := range s.Partitions {
+	for i := range s.Partitions {
+		p := &s.Partitions[i]
+		if without[p.Target] {
+			p.Target = wal.Life{}
+		}
 		if p.Target != (wal.Life{}) {
 			to[p.ID] = p.Target
 		}

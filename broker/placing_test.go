@@ -64,6 +64,9 @@ func TestPlacingBesideARestart(t *testing.T) {
 	group := kmsg.NewPtrFindCoordinatorRequest()
 	group.Version, group.CoordinatorKeys = 4, []string{"g"}
 	wantCode(t, "FindCoordinator", ask[*kmsg.FindCoordinatorResponse](cl, group).Coordinators[0].ErrorCode, protocol.CodeNone)
+	if away := b.broker.transfersAway(b.broker.endedLogs(t.Context())); len(b.broker.transfersAway(nil)) == 0 || len(away) > 0 {
+		t.Errorf("a stop gives %d partitions to nobody", len(away))
+	}
 	if b.broker.view().img.Brokers[2].Life != old {
 		t.Fatal("the liveness key has gone, so nothing was shown")
 	}
