@@ -57,7 +57,11 @@ func (r *Registration) Unregister(ctx context.Context) error {
 	<-r.done
 	ctx, cancel := r.store.bound(ctx)
 	defer cancel()
-	if _, err := r.store.client.Revoke(ctx, r.leaseID()); err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+	err := r.store.again(ctx, func(try context.Context) error {
+		_, err := r.store.client.Revoke(try, r.leaseID())
+		return err
+	})
+	if err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		return fmt.Errorf("unregister %s: %w: %w", r.life, ErrUnavailable, err)
 	}
 	return nil
@@ -115,7 +119,7 @@ func (r *Registration) keep(ctx context.Context) {
 				close(r.fenced)
 				return
 			}
-			if !r.store.pause(ctx) {
+			if !r.store.pause(ctx, retryEvery) {
 				return
 			}
 		}
@@ -139,7 +143,11 @@ func (r *Registration) ended(ctx context.Context) (over bool, revision int64) {
 func (r *Registration) announce(ctx context.Context) error {
 	s, key, op := r.store, r.store.keys.broker(r.life.Broker), newOp()
 	what := "register " + r.life.String()
-	lease, err := s.client.Grant(ctx, int64((s.config.LeaseTTL+time.Second-1)/time.Second))
+	var lease *clientv3.LeaseGrantResponse
+	err := s.again(ctx, func(try context.Context) (err error) { // one that is granted twice ends by itself
+		lease, err = s.client.Grant(try, int64((s.config.LeaseTTL+time.Second-1)/time.Second))
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("%s: %w: %w", what, ErrUnavailable, err)
 	}

@@ -12,11 +12,16 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
 )
 
 // retryEvery spaces attempts while etcd is away: often enough that a leader change is over soon after it is over.
 const retryEvery = 50 * time.Millisecond
+
+// attempts is how many tries of one request Config.Timeout has room for.
+const attempts = 4
 
 // A write is one transaction. Its attempts are the same, so the comparisons admit at most one of them.
 type write struct {
@@ -36,7 +41,9 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 	ambiguous := false
 	for {
 		var sent atomic.Bool
-		r, err := s.kv.Do(context.WithValue(ctx, sentKey{}, &sent), op)
+		try, cancel := s.attempt(ctx, 0)
+		r, err := s.kv.Do(context.WithValue(try, sentKey{}, &sent), op)
+		cancel()
 		if err == nil {
 			s.heard()
 			txn := r.Txn()
@@ -46,7 +53,7 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 			return nil, false, fmt.Errorf("%s: %w", w.what, err)
 		}
 		ambiguous = ambiguous || sent.Load()
-		if !s.pause(ctx) {
+		if !s.pause(ctx, retryEvery) {
 			if ambiguous {
 				return nil, false, fmt.Errorf("%s: %w: %w", w.what, ErrUnknownOutcome, err)
 			}
@@ -64,6 +71,33 @@ func (s *Store) read(ctx context.Context, what string, gets ...clientv3.Op) (*cl
 	return r, err
 }
 
+// attempt bounds the n-th try of one request, from 0: the member of etcd that got it may be cut off from the others, and says so only once it
+// knows, or may hang. The next try goes to another. Tries that are given a number get longer, for those that were only slow.
+func (s *Store) attempt(ctx context.Context, n int) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(clientv3.WithRequireLeader(ctx), s.config.Timeout/attempts<<n)
+}
+
+// again repeats what does no harm when it is done twice, until it has an answer or ctx ends.
+func (s *Store) again(ctx context.Context, do func(ctx context.Context) error) error {
+	for n := 0; ; n++ {
+		try, cancel := s.attempt(ctx, min(n, 2))
+		err := do(try)
+		cancel()
+		if err == nil || !passing(err) || !s.pause(ctx, retryEvery) {
+			return err
+		}
+	}
+}
+
+// passing tells errors of the member that was asked, or of the way to it. What etcd says about the request it will say again.
+func passing(err error) bool {
+	var said rpctypes.EtcdError
+	if errors.As(err, &said) {
+		return said.Code() == codes.Unavailable
+	}
+	return errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.Unavailable
+}
+
 // refused tells errors that no repetition mends, and with which nothing was written. All others may have come after the
 // write, NOSPACE too.
 func refused(err error) bool {
@@ -79,8 +113,8 @@ func refused(err error) bool {
 }
 
 // pause waits for the next attempt and reports whether there may be one.
-func (s *Store) pause(ctx context.Context) bool {
-	t := time.NewTimer(retryEvery)
+func (s *Store) pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:

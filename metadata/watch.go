@@ -15,6 +15,13 @@ import (
 // pageSize bounds one answer of a list: some hundred bytes a key, far below gRPC's limits.
 const pageSize = 5000
 
+// watchWaitMax bounds the pause before a list when watches end again and again though lists are answered: a list costs as much as the cluster
+// is large, and what others write shows only by it.
+const watchWaitMax = 2 * time.Second
+
+// errWatchEnded means that a watch was closed, without a word of why.
+var errWatchEnded = errors.New("the watch has ended")
+
 // errRewound means that etcd was restored from an old copy: its revisions went back, and nothing here can be trusted to
 // match. The Image stays as it was.
 var errRewound = errors.New("etcd's revision went back; it was restored from an older copy")
@@ -24,21 +31,26 @@ var errRewound = errors.New("etcd's revision went back; it was restored from an 
 func (s *Store) watch(st *state) {
 	var reported string
 	listed, since := st.revision, time.Now()
+	wait := retryEvery
 	for s.ctx.Err() == nil {
+		begun := time.Now()
 		err := s.follow(st)
 		if err == nil && st.revision == listed && s.unwritten(listed, since) {
 			since = time.Now()
 			continue
 		}
+		if wait = min(2*wait, watchWaitMax); err == nil || time.Since(begun) > watchWaitMax {
+			wait = retryEvery
+		}
 		if err == nil {
 			err = s.relist(st)
 		}
-		for err != nil && s.ctx.Err() == nil {
+		for before := wait; err != nil && s.ctx.Err() == nil; before = retryEvery {
 			if err.Error() != reported {
 				reported = err.Error()
 				s.config.Logger.LogAttrs(s.ctx, slog.LevelWarn, "metadata watch interrupted", slog.Any("error", err))
 			}
-			if !s.pause(s.ctx) {
+			if !s.pause(s.ctx, before) {
 				return
 			}
 			err = s.relist(st)
@@ -66,7 +78,10 @@ func (s *Store) follow(st *state) error {
 		select {
 		case r, open := <-changes:
 			if !open {
-				return nil
+				if ctx.Err() != nil {
+					return nil
+				}
+				return fmt.Errorf("watch %s: %w", s.keys, errWatchEnded)
 			}
 			if err := r.Err(); err != nil {
 				if ctx.Err() != nil {
@@ -181,9 +196,7 @@ func (s *Store) relist(st *state) error {
 // list reads every key that Images show, all at one revision, and applies what differs. A change that the watch should
 // have brought is reported.
 func (s *Store) list(ctx context.Context, st *state) error {
-	bounded, cancel := s.bound(ctx)
-	first, err := s.kv.Get(bounded, s.keys.cluster())
-	cancel()
+	first, err := s.get(ctx, s.keys.cluster())
 	if err != nil {
 		return fmt.Errorf("list %s: %w: %w", s.keys, ErrUnavailable, err)
 	}
@@ -229,9 +242,7 @@ func (s *Store) list(ctx context.Context, st *state) error {
 func (s *Store) page(ctx context.Context, prefix string, rev int64, fn func(*mvccpb.KeyValue)) error {
 	from, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
 	for {
-		bounded, cancel := s.bound(ctx)
-		r, err := s.kv.Get(bounded, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
-		cancel()
+		r, err := s.get(ctx, from, clientv3.WithRange(end), clientv3.WithRev(rev), clientv3.WithLimit(pageSize))
 		if err != nil {
 			return fmt.Errorf("list %s: %w: %w", prefix, ErrUnavailable, err)
 		}
@@ -243,4 +254,15 @@ func (s *Store) page(ctx context.Context, prefix string, rev int64, fn func(*mvc
 		}
 		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
 	}
+}
+
+// get reads until it has an answer or Config.Timeout is over.
+func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (r *clientv3.GetResponse, err error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
+	err = s.again(ctx, func(try context.Context) (err error) {
+		r, err = s.kv.Get(try, key, opts...)
+		return err
+	})
+	return r, err
 }
