@@ -2,6 +2,7 @@ package metadata
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/url"
 	"sync/atomic"
@@ -11,6 +12,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/tidemill/tidemill/wal"
 )
 
 func freeURL(t *testing.T) url.URL {
@@ -166,5 +169,28 @@ func TestMemberHangs(t *testing.T) {
 	newLife(t, s)
 	if h.armed.Load() > 0 {
 		t.Error("nothing hung")
+	}
+}
+
+// TestSilentRead: a read that got no answer leaves nothing in doubt, and a write does.
+func TestSilentRead(t *testing.T) {
+	s, h := openHanging(t, 2*time.Second)
+	l := newLife(t, s)
+	to := must[wal.Life](t)(s.OpenLife(t.Context(), 2))
+	topic := create(t, s, "t", 1, l)
+	h.armed.Store(1 << 20)
+	_, err := s.Load(t.Context(), l)
+	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("a read: %v", err)
+	}
+	err = s.Move(t.Context(), l, []Move{moveOf(topic, 0, l, to)})[0]
+	if !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrUnknownOutcome) {
+		t.Errorf("a move before its first write: %v", err)
+	}
+	bounded, cancel := s.bound(t.Context())
+	defer cancel()
+	_, _, err = s.commit(bounded, write{what: "write", then: []clientv3.Op{clientv3.OpPut(s.keys.cluster(), "x")}})
+	if !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrUnavailable) {
+		t.Errorf("a write: %v", err)
 	}
 }

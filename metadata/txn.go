@@ -32,6 +32,8 @@ type write struct {
 	orElse []clientv3.Op
 	// mine reports whether the answer to orElse shows that an earlier attempt was applied.
 	mine func(*clientv3.TxnResponse) bool
+	// reads: nothing is written, so that no outcome is in doubt.
+	reads bool
 }
 
 // commit runs w until its outcome is known or ctx ends. It returns the last answer and whether w was applied; the answer
@@ -52,7 +54,7 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 		if refused(err) && !ambiguous {
 			return nil, false, fmt.Errorf("%s: %w", w.what, err)
 		}
-		ambiguous = ambiguous || sent.Load()
+		ambiguous = !w.reads && (ambiguous || sent.Load())
 		if !s.pause(ctx, retryEvery) {
 			if ambiguous {
 				return nil, false, fmt.Errorf("%s: %w: %w", w.what, ErrUnknownOutcome, err)
@@ -64,10 +66,7 @@ func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, boo
 
 // read runs gets in one transaction, serialised with all writes, until it has an answer or ctx ends.
 func (s *Store) read(ctx context.Context, what string, gets ...clientv3.Op) (*clientv3.TxnResponse, error) {
-	r, _, err := s.commit(ctx, write{what: what, then: gets})
-	if errors.Is(err, ErrUnknownOutcome) {
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
+	r, _, err := s.commit(ctx, write{what: what, then: gets, reads: true}) // so that its error is never ErrUnknownOutcome
 	return r, err
 }
 
