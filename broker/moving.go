@@ -28,7 +28,13 @@ const (
 	// and of a transaction. While one round writes to etcd the next becomes durable.
 	handOverMax     = 256
 	handOversAtOnce = 2
+	// handOverSilence of etcd lets hand-overs wait: the lease is refreshed each third of its time, so it is more than an etcd that is well
+	// keeps.
+	handOverSilence = metadata.DefaultLeaseTTL / 2
 )
+
+// errEtcdSilent: a hand-over has not been begun.
+var errEtcdSilent = fmt.Errorf("%w: it has not answered for more than %v", metadata.ErrUnavailable, handOverSilence)
 
 // keepOwnership does what metadata says about partitions, until ctx ends: it opens what this life was given, claims what it was assigned
 // of ended lives, and hands over what is to go elsewhere. Each by itself, so that none waits for another.
@@ -236,6 +242,9 @@ func (b *Broker) handOver(ctx context.Context, transfers []partition.Transfer) e
 
 // handOverSome is handOver for partitions that wait for each other.
 func (b *Broker) handOverSome(ctx context.Context, transfers []partition.Transfer) error {
+	if b.meta.Silence() > handOverSilence {
+		return errEtcdSilent // appends would wait for as long as the move's first read
+	}
 	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
 	defer cancel()
 	begun := time.Now()

@@ -3,8 +3,10 @@ package broker
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -107,4 +109,51 @@ func TestMoveOfUnknownOutcome(t *testing.T) {
 		l, open := from.broker.logs.Get(id)
 		return open && !l.Ended() && l.State().LeaderEpoch == now().LeaderEpoch && heartbeat() == protocol.CodeUnknownMemberID
 	})
+}
+
+// refusedMoves refuses moves as an etcd that does not answer, and counts them.
+type refusedMoves struct {
+	partition.ManifestStore
+	refuses atomic.Bool
+	asked   atomic.Int32
+}
+
+func (r *refusedMoves) Move(ctx context.Context, from wal.Life, moves []metadata.Move) []error {
+	if !r.refuses.Load() {
+		return r.ManifestStore.Move(ctx, from, moves)
+	}
+	r.asked.Add(1)
+	return slices.Repeat([]error{errSilent}, len(moves))
+}
+
+// TestNoHandOverIntoSilence: while etcd is silent no hand-over is begun, for appends wait for the end of each.
+func TestNoHandOverIntoSilence(t *testing.T) {
+	t.Parallel()
+	etcd, m := startEtcd(t), &refusedMoves{}
+	m.refuses.Store(true)
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir()}
+	from := prepareBroker(t, nil, append(shared, "--broker-id", "1")...)
+	from.wrapM = func(below partition.ManifestStore) partition.ManifestStore { m.ManifestStore = below; return m }
+	from.start()
+	to := startBroker(t, append(shared, "--broker-id", "2")...)
+	c := dial(t, from.kafka)
+	c.awaitBrokers(2)
+	c.createAt("t", 1, 1)
+	id := protocol.PartitionID{Topic: topicID(t, from, "t")}
+	was := from.broker.meta.Image().TopicsByID[id.Topic].Partitions[0]
+	if err := from.broker.meta.Reassign(t.Context(), []metadata.Reassignment{{ID: id, To: to.broker.life, Was: was}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the move to be tried again", func() bool { return m.asked.Load() > 1 })
+	etcd.stop()
+	waitFor(t, "silence", func() bool { return from.broker.meta.Silence() > handOverSilence+ownershipRetry })
+	before := m.asked.Load()
+	<-time.After(4 * ownershipRetry)
+	if now := m.asked.Load(); now != before {
+		t.Errorf("%d hand-overs were begun", now-before)
+	}
+	wantCode(t, "produce", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)
+	m.refuses.Store(false)
+	etcd.start()
+	waitFor(t, "the new owner to serve it", func() bool { _, open := to.broker.logs.Get(id); return open })
 }
