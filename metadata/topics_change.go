@@ -93,6 +93,7 @@ func (s *Store) SetTopicConfigs(ctx context.Context, id protocol.TopicID, want m
 		return err
 	}
 	if now != rev {
+		s.seen(ctx, now)
 		return fmt.Errorf("%s: %w", what, ErrStale)
 	}
 	v.Configs = want
@@ -114,7 +115,8 @@ func (s *Store) replace(ctx context.Context, what, key, op, value string, when [
 	return nil
 }
 
-// swap puts one value if all comparisons hold, else ErrStale, and returns its revision.
+// swap puts one value if all comparisons hold, and returns its revision. ErrStale comes once the Image shows what is there instead, so that who
+// decides again does not decide by the same.
 func (s *Store) swap(ctx context.Context, what, key, op, value string, when []clientv3.Cmp, how ...clientv3.OpOption) (int64, error) {
 	r, ok, err := s.commit(ctx, write{
 		what: what, when: when,
@@ -126,6 +128,7 @@ func (s *Store) swap(ctx context.Context, what, key, op, value string, when []cl
 		return 0, err
 	}
 	if !ok {
+		s.seen(ctx, revAt(r, 0))
 		return 0, fmt.Errorf("%s: %w", what, ErrStale)
 	}
 	if !r.Succeeded {
