@@ -23,7 +23,7 @@ type setting struct {
 // settings in the order of the documentation. Every key is a flag --key, an environment variable BROKER_KEY and a YAML key,
 // but for config, which YAML cannot hold.
 var settings = []setting{
-	{"cluster", "", "where cluster state is kept: etcd://host:port,host:port/name; empty: etcd inside this process", setCluster, "write etcd://host1:2379,host2:2379/name, or leave it out to run etcd inside this process"},
+	{"cluster", "", "where cluster state is kept: etcd://host:port,host:port/name, which must compact its history by itself; empty: etcd inside this process", setCluster, "write etcd://host1:2379,host2:2379/name, or leave it out to run etcd inside this process"},
 	{"bucket", "", "where data is kept: s3://bucket/prefix?endpoint=&region=&path-style=true or file:///folder; empty: a folder in data-dir, or with cluster the one given to broker cluster init", setBucket, "write s3://bucket/prefix or file:///folder"},
 	{"etcd-ca-file", "", "PEM file of the CA that signed etcd's certificate; with it, or a certificate, etcd is spoken to over TLS only", nil, "name a readable PEM file"},
 	{"etcd-cert-file", "", "PEM file of this broker's certificate for etcd, read for each connection; needs etcd-key-file", nil, "name a readable PEM file"},

@@ -4,6 +4,7 @@ package deploy
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
@@ -112,9 +113,16 @@ func TestCompose(t *testing.T) {
 	var compose struct {
 		Services map[string]struct {
 			Environment map[string]string
+			Command     any
 		}
 	}
 	convert(t, documents(t, name)[0], &compose)
+	command := fmt.Sprint(compose.Services["etcd"].Command)
+	for _, flag := range []string{"--auto-compaction-mode=periodic", "--auto-compaction-retention=10m", "--quota-backend-bytes="} {
+		if !strings.Contains(command, flag) {
+			t.Errorf("etcd is started without %s: %s", flag, command)
+		}
+	}
 	for _, service := range []string{"net", "etcd", "minio", "bucket", "cluster-init", "broker-1", "broker-2", "broker-3", "connect"} {
 		s, ok := compose.Services[service]
 		if !ok {

@@ -243,3 +243,11 @@ func TestPortInUse(t *testing.T) {
 		t.Errorf("%v was made", left)
 	}
 }
+
+// TestEtcdForgets: the cluster's etcd does not keep its history for ever, by which it would become full.
+func TestEtcdForgets(t *testing.T) {
+	argv := strings.Join((&cluster{}).etcdCommand("etcd").Argv, " ")
+	if !strings.Contains(argv, "--auto-compaction-mode periodic --auto-compaction-retention 10m") {
+		t.Errorf("etcd is started as %s", argv)
+	}
+}

@@ -114,6 +114,8 @@ func (c *cluster) etcdCommand(binary string) process.Command {
 			binary, "--name", "local", "--data-dir", filepath.Join(c.Folder, "etcd"),
 			"--listen-client-urls", client, "--advertise-client-urls", client,
 			"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "local=" + peer,
+			// etcd keeps every value that a key ever had, until it is told not to.
+			"--auto-compaction-mode", "periodic", "--auto-compaction-retention", "10m", "--quota-backend-bytes", "2147483648",
 		},
 		Health: client + "/health",
 	}
