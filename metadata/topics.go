@@ -3,6 +3,7 @@ package metadata
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -55,6 +56,9 @@ func (s *Store) createTopic(ctx context.Context, spec TopicSpec, owner func(i in
 			return nil, 0, err
 		}
 		topic, rev, err := s.publishTopic(ctx, what, spec, id, parts[0].Rev, open)
+		if topic == nil && !errors.Is(err, ErrUnknownOutcome) && !errors.Is(err, ErrUnavailable) {
+			s.sweepNow(ctx, id) // many may create one name at once, and one of them does
+		}
 		if err != nil {
 			return nil, 0, err
 		}
@@ -210,6 +214,15 @@ func (s *Store) writeBatch(ctx context.Context, w write) (*clientv3.TxnResponse,
 // DeleteTopic removes a topic: it vanishes in one transaction, its other records follow. What an
 // interrupted call leaves is removed by Sweep. ErrUnknownTopic when it is not there.
 func (s *Store) DeleteTopic(ctx context.Context, id protocol.TopicID) error {
+	if err := s.hideTopic(ctx, id); err != nil {
+		return err
+	}
+	s.sweepNow(ctx, id)
+	return nil
+}
+
+// hideTopic removes the records that show a topic, and waits until the Image does not.
+func (s *Store) hideTopic(ctx context.Context, id protocol.TopicID) error {
 	ctx, cancel := s.bound(ctx)
 	defer cancel()
 	what := "delete topic " + id.String()
@@ -234,12 +247,15 @@ func (s *Store) DeleteTopic(ctx context.Context, id protocol.TopicID) error {
 		}
 		if ok {
 			s.until(ctx, func(i *Image) bool { return i.TopicsByID[id] == nil })
-			if err := s.sweepTopic(ctx, id); err != nil {
-				// The topic is gone; what is left is invisible and the next Sweep's.
-				s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "topic deleted, its records remain", slog.Any("error", err))
-			}
 			return nil
 		}
+	}
+}
+
+// sweepNow removes the records of a topic that does not exist. What is left is invisible and the next Sweep's.
+func (s *Store) sweepNow(ctx context.Context, id protocol.TopicID) {
+	if err := s.sweepTopic(ctx, id); err != nil {
+		s.config.Logger.LogAttrs(ctx, slog.LevelWarn, "records of a topic that does not exist remain", slog.Any("error", err))
 	}
 }
 

@@ -154,10 +154,7 @@ func (s *Store) Sweep(ctx context.Context) error {
 		return err
 	}
 	for id := range l.orphans {
-		bounded, cancel := s.bound(ctx)
-		err := s.sweepTopic(bounded, id)
-		cancel()
-		if err != nil {
+		if err := s.sweepTopic(ctx, id); err != nil {
 			return err
 		}
 	}
@@ -166,31 +163,37 @@ func (s *Store) Sweep(ctx context.Context) error {
 
 // sweepTopic removes the records of a topic that does not exist, in batches, partition 0 first (see publishTopic).
 func (s *Store) sweepTopic(ctx context.Context, id protocol.TopicID) error {
+	dels := []clientv3.Op{clientv3.OpDelete(s.keys.part(protocol.PartitionID{Topic: id}))}
+	var err error
+	for len(dels) > 0 && err == nil {
+		dels, err = s.sweepSome(ctx, id, dels)
+	}
+	return err
+}
+
+// sweepSome makes one batch of sweepTopic, in a time of its own: of a topic with many partitions there are hundreds. It returns the next one,
+// which is empty at the end, or when the topic exists.
+func (s *Store) sweepSome(ctx context.Context, id protocol.TopicID, dels []clientv3.Op) ([]clientv3.Op, error) {
+	ctx, cancel := s.bound(ctx)
+	defer cancel()
 	what := "sweep topic " + id.String()
-	first := s.keys.part(protocol.PartitionID{Topic: id})
-	dead := []clientv3.Cmp{revIs(s.keys.topic(id), 0)}
-	dels := []clientv3.Op{clientv3.OpDelete(first)}
-	for {
-		_, ok, err := s.commit(ctx, write{what: what, when: dead, then: dels})
-		if err != nil || !ok {
-			return err
-		}
-		limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps / 4), clientv3.WithKeysOnly()}
-		r, err := s.read(ctx, what, clientv3.OpGet(s.keys.parts(id), limit...), clientv3.OpGet(s.keys.manifests(id), limit...),
-			clientv3.OpGet(s.keys.intentsOf(id), limit...), clientv3.OpGet(s.keys.pinsOf(id), limit...))
-		if err != nil {
-			return err
-		}
-		dels = nil
-		for _, answer := range r.Responses {
-			for _, kv := range answer.GetResponseRange().Kvs {
-				dels = append(dels, clientv3.OpDelete(string(kv.Key)))
-			}
-		}
-		if len(dels) == 0 {
-			return nil
+	_, ok, err := s.commit(ctx, write{what: what, when: []clientv3.Cmp{revIs(s.keys.topic(id), 0)}, then: dels})
+	if err != nil || !ok {
+		return nil, err
+	}
+	limit := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithLimit(batchOps), clientv3.WithKeysOnly()}
+	r, err := s.read(ctx, what, clientv3.OpGet(s.keys.parts(id), limit...), clientv3.OpGet(s.keys.manifests(id), limit...),
+		clientv3.OpGet(s.keys.intentsOf(id), limit...), clientv3.OpGet(s.keys.pinsOf(id), limit...))
+	if err != nil {
+		return nil, err
+	}
+	dels = nil
+	for _, answer := range r.Responses {
+		for _, kv := range answer.GetResponseRange().Kvs {
+			dels = append(dels, clientv3.OpDelete(string(kv.Key)))
 		}
 	}
+	return dels[:min(len(dels), batchOps)], nil
 }
 
 // orphan returns the topic of a partition's or manifest's key.
