@@ -38,7 +38,8 @@ type Config struct {
 	Refuses func(ctx context.Context, at metadata.BrokerInfo) bool
 	// LogEnd returns the number of the last slot of a life's log from a trim point on, or less.
 	LogEnd func(ctx context.Context, life wal.Life, trim int64) (int64, error)
-	// Sweep removes what interrupted creations and deletions of topics left in etcd. A controller does it when it takes office.
+	// Sweep removes what interrupted creations and deletions of topics left in etcd. A controller does it when it takes office and every
+	// hour.
 	Sweep func(ctx context.Context) error
 	// LeaseTTL is that of liveness keys.
 	LeaseTTL time.Duration
@@ -75,6 +76,8 @@ type Controller struct {
 	waits waits
 	// term is what is known of loads since this broker is the controller; nil when it is not.
 	term *term
+	// sweeping is about half-made topics, while this broker is the controller.
+	sweeping sweeping
 }
 
 // New returns a controller that does nothing yet.
@@ -119,11 +122,6 @@ func (c *Controller) look(ctx context.Context) {
 		}
 		if elected {
 			c.Logger.Info("this broker is the controller", slog.String("life", c.Self.String()))
-			c.suspects.running.Go(func() {
-				if err := c.Sweep(ctx); err != nil && ctx.Err() == nil {
-					c.Logger.Warn("half-made topics were not swept", slog.Any("error", err))
-				}
-			})
 		}
 		img = c.Cluster.Image()
 	}
@@ -133,6 +131,7 @@ func (c *Controller) look(ctx context.Context) {
 		return
 	}
 	c.suspects.pursue(ctx, img)
+	c.sweepWhenDue(ctx)
 	c.readLoads(ctx)
 	c.assign(ctx, office, img)
 }

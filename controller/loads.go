@@ -168,7 +168,7 @@ func (c *Controller) noteMoves(moves []Move) {
 func (c *Controller) endTerm() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.term, c.waits = nil, nil
+	c.term, c.waits, c.sweeping.due = nil, nil, time.Time{}
 	c.Metrics.unknown(0)
 	c.Metrics.stuck(0)
 }
