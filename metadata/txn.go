@@ -20,7 +20,7 @@ import (
 // retryEvery spaces attempts while etcd is away: often enough that a leader change is over soon after it is over.
 const retryEvery = 50 * time.Millisecond
 
-// attempts is how many tries of one request Config.Timeout has room for.
+// attempts is how many tries like the first of a request Config.Timeout has room for.
 const attempts = 4
 
 // A write is one transaction. Its attempts are the same, so the comparisons admit at most one of them.
@@ -41,9 +41,9 @@ type write struct {
 func (s *Store) commit(ctx context.Context, w write) (*clientv3.TxnResponse, bool, error) {
 	op := clientv3.OpTxn(w.when, w.then, w.orElse)
 	ambiguous := false
-	for {
+	for n := 0; ; n++ {
 		var sent atomic.Bool
-		try, cancel := s.attempt(ctx, 0)
+		try, cancel := s.attempt(ctx, n)
 		r, err := s.kv.Do(context.WithValue(try, sentKey{}, &sent), op)
 		cancel()
 		if err == nil {
@@ -71,15 +71,15 @@ func (s *Store) read(ctx context.Context, what string, gets ...clientv3.Op) (*cl
 }
 
 // attempt bounds the n-th try of one request, from 0: the member of etcd that got it may be cut off from the others, and says so only once it
-// knows, or may hang. The next try goes to another. Tries that are given a number get longer, for those that were only slow.
+// knows, or may hang. The next try goes to another. Tries get longer, for members that are only slow.
 func (s *Store) attempt(ctx context.Context, n int) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(clientv3.WithRequireLeader(ctx), s.config.Timeout/attempts<<n)
+	return context.WithTimeout(clientv3.WithRequireLeader(ctx), s.config.Timeout/attempts<<min(n, 2))
 }
 
 // again repeats what does no harm when it is done twice, until it has an answer or ctx ends.
 func (s *Store) again(ctx context.Context, do func(ctx context.Context) error) error {
 	for n := 0; ; n++ {
-		try, cancel := s.attempt(ctx, min(n, 2))
+		try, cancel := s.attempt(ctx, n)
 		err := do(try)
 		cancel()
 		if err == nil || !passing(err) || !s.pause(ctx, retryEvery) {
