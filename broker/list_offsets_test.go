@@ -1,12 +1,15 @@
 package broker
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/tidemill/tidemill/protocol"
+	"github.com/tidemill/tidemill/protocol/record"
 )
 
 type epochCase struct {
@@ -101,4 +104,29 @@ func TestE1E2E3AcrossRestarts(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestD11LookupsUnpackWithProduces: a lookup by time takes its turn to unpack among the produces.
+func TestD11LookupsUnpackWithProduces(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka)
+	id := protocol.PartitionID{Topic: c.createTopic("t", 1)}
+	packed, err := record.Recompress(batchOf("a"), record.Zstd, 3, record.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "produce", c.produce("t", 0, packed).ErrorCode, protocol.CodeNone)
+	l, _ := b.broker.logs.Get(id)
+	impatient, cancel := context.WithCancel(context.Background())
+	cancel()
+	for range cap(unpacking) {
+		unpacking <- struct{}{}
+	}
+	_, _, err = l.OffsetsForTime(impatient, 0)
+	for range cap(unpacking) {
+		<-unpacking
+	}
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a lookup while as many batches are unpacked as may be: %v", err)
+	}
 }

@@ -109,7 +109,7 @@ func checkProduced(records []byte, rules produceRules) (checkedBatch, *produceRe
 	return checkRecords(batch, rules)
 }
 
-// unpacking bounds the batches that are unpacked at a time: each may take much more memory than its request did (D11).
+// unpacking bounds the batches that are unpacked at a time, for a produce or a lookup by time: each may take much more memory than its request did (D11).
 var unpacking = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // checkRecords holds the records themselves against the rules. Compressed ones are unpacked for that, as Kafka does: what

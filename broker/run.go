@@ -132,7 +132,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 	share := func(percent int64) int64 { return b.cfg.MemoryBytes * percent / 100 }
 	b.logs, err = partition.NewSet(partition.Options{
 		Life: b.life, Store: b.store, Manifests: manifests, Coordinator: b.coordinatorState,
-		Policy: b.policy, Upkeep: b.upkeep, TailBytes: share(tailShare), CacheBytes: share(cacheShare),
+		Policy: b.policy, Upkeep: b.upkeep, TailBytes: share(tailShare), CacheBytes: share(cacheShare), Unpacking: unpacking,
 		ProducerExpiry: b.view().settings.ProducerIDExpiration, Registerer: b.reg, Logger: b.log,
 	})
 	if err != nil {

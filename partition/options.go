@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"log/slog"
+	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,9 @@ type Options struct {
 	// Loads bounds concurrent reads of blocks from the store, default 32. Each holds up to 1 MiB beyond CacheBytes. Reads for
 	// rewriting are a few at a time, on their own account.
 	Loads int
+	// Unpacking has room for the compressed batches that lookups by time unpack at once; each may take much more memory than it has
+	// bytes. Whoever unpacks for other reasons may share it. Default one for each processor.
+	Unpacking chan struct{}
 	// LoadTimeout bounds one request to the store, default 30 s.
 	LoadTimeout time.Duration
 
@@ -102,6 +106,9 @@ func (o Options) withDefaults() Options {
 	setDefault(&o.TidyInterval, 10*time.Second)
 	setDefault(&o.SweepInterval, 6*time.Hour)
 	setDefault(&o.ProducerExpiry, 24*time.Hour)
+	if o.Unpacking == nil {
+		o.Unpacking = make(chan struct{}, runtime.GOMAXPROCS(0))
+	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}

@@ -154,19 +154,31 @@ func (l *Log) records(ctx context.Context, e *Extent, offset, ts int64, fn func(
 		if b.MaxTimestamp() < ts {
 			return true
 		}
-		for rec, err := range record.Records(b, record.Limits{}) {
-			if err != nil {
-				bad = corruptf("records at offset %d: %w", b.BaseOffset(), err)
-				return false
-			}
-			if rec.Offset >= offset && !fn(rec) {
-				return false
-			}
-		}
-		return true
+		var more bool
+		more, bad = l.set.recordsOf(ctx, b, offset, fn)
+		return more
 	})
 	if bad != nil {
 		return bad
 	}
 	return err
+}
+
+// recordsOf calls fn for the records of b at or behind offset until fn returns false. Compressed ones wait for their turn to be unpacked.
+func (s *Set) recordsOf(ctx context.Context, b record.Batch, offset int64, fn func(record.Record) bool) (more bool, err error) {
+	if b.Codec() != record.None {
+		if err := acquire(ctx, s.opts.Unpacking); err != nil {
+			return false, err
+		}
+		defer func() { <-s.opts.Unpacking }()
+	}
+	for rec, err := range record.Records(b, record.Limits{}) {
+		if err != nil {
+			return false, corruptf("records at offset %d: %w", b.BaseOffset(), err)
+		}
+		if rec.Offset >= offset && !fn(rec) {
+			return false, nil
+		}
+	}
+	return true, nil
 }

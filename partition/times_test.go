@@ -2,6 +2,8 @@ package partition
 
 import (
 	"context"
+	"errors"
+	"sync"
 	"testing"
 
 	"github.com/tidemill/tidemill/protocol/record"
@@ -174,5 +176,48 @@ func TestLookupReleasesSlots(t *testing.T) {
 	s.Object.Release() // the tail's
 	if size := s.Object.Size(); size != 0 {
 		t.Errorf("a slot of %d bytes is held by nobody", size)
+	}
+}
+
+// TestLookupsUnpackInTurn: a lookup unpacks a compressed batch only when there is room among those that are unpacked at a time, waits for
+// that no longer than its client does, and gives the room back.
+func TestLookupsUnpackInTurn(t *testing.T) {
+	n := newWorld(t).start(func(o *Options) { o.Unpacking = make(chan struct{}, 1) })
+	packed, err := record.Recompress(timed(10, 30, 20), record.Zstd, 3, record.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, zipped := n.create(0), n.create(1)
+	plain.try(timed(10, 30, 20))
+	zipped.try(packed)
+	n.commit()
+	lookups := map[string]func(context.Context, *Log) (int64, int64, error){
+		"by time": func(ctx context.Context, l *Log) (int64, int64, error) { return l.OffsetsForTime(ctx, 20) },
+		"largest": func(ctx context.Context, l *Log) (int64, int64, error) { return l.MaxTimestamp(ctx) },
+	}
+	unpacking := n.set.opts.Unpacking
+	for name, lookup := range lookups {
+		impatient, cancel := context.WithCancel(context.Background())
+		cancel()
+		unpacking <- struct{}{}
+		if _, _, err := lookup(impatient, zipped); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: no room to unpack: %v", name, err)
+		}
+		if _, offset, err := lookup(impatient, plain); offset != 1 || err != nil {
+			t.Errorf("%s: nothing to unpack: offset %d, %v", name, offset, err)
+		}
+		<-unpacking
+		var lookers sync.WaitGroup
+		for range 3 { // one after the other
+			lookers.Go(func() {
+				if _, offset, err := lookup(context.Background(), zipped); offset != 1 || err != nil {
+					t.Errorf("%s: offset %d, %v", name, offset, err)
+				}
+			})
+		}
+		lookers.Wait()
+		if len(unpacking) != 0 {
+			t.Errorf("%s: the room is not given back", name)
+		}
 	}
 }
