@@ -95,7 +95,7 @@ func replayBatches(chunks [][]byte, offset int64, fn func(offset int64, r coordi
 			if batch == nil {
 				return offset, fmt.Errorf("%d bytes that are no batch: %w", len(chunk), record.ErrCorrupt)
 			}
-			for r, err := range record.Records(batch, record.Limits{}) {
+			for r, err := range record.Records(batch, record.StoredLimits) {
 				if err != nil {
 					return offset, err
 				}

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"bytes"
 	"fmt"
 	"testing"
 
@@ -91,4 +92,30 @@ func TestT2TransactionalIDsAreRefused(t *testing.T) {
 func transactional(b record.Batch) record.Batch {
 	b[22] |= byte(record.AttrTransactional)
 	return resealed(b)
+}
+
+// TestRepackedBatchIsRead: a topic's compression packs no batch so well that the broker, which bounds what a byte may unpack to, would not
+// read it again.
+func TestRepackedBatchIsRead(t *testing.T) {
+	b := startBroker(t)
+	c := dial(t, b.kafka)
+	c.createTopic("t", 1, "compression.type", "zstd")
+	line := []byte(`{"level":"INFO","service":"checkout","region":"eu-west-1","message":"request handled","status":200}`)
+	var build record.Builder
+	for range 450 {
+		build.Append(1_700_000_000_000, []byte("key"), bytes.Repeat(line, 166)) // 7 MiB in all
+	}
+	produced, err := record.Recompress(build.Build(), record.Gzip, 1, record.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantCode(t, "produce", c.produce("t", 0, produced).ErrorCode, protocol.CodeNone)
+	got := listed(c, listRequest("t", 0, 1000))
+	if got.ErrorCode != 0 || got.Offset != 0 {
+		t.Errorf("lookup by time: code %d, offset %d", got.ErrorCode, got.Offset)
+	}
+	p := fetched(c, fetchRequest(12, "t", protocol.TopicID{}, 0, 0))
+	if _, err := record.CheckRecords(p.RecordBatches, record.Limits{}); err != nil {
+		t.Errorf("who fetches: %v", err)
+	}
 }

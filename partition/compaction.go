@@ -115,6 +115,7 @@ func (s *Set) clean(ctx context.Context, w *segmentWriter, keys *compact.KeyMap,
 	extents = v.skip(extents, c)
 	round := &compact.Round{
 		Keys: keys, Now: s.opts.Now().UnixMilli(), DeleteRetentionMs: c.policy.DeleteRetentionMs, UpperBound: c.upper, Aborted: c.aborted,
+		Limits: record.StoredLimits,
 		LastOfProducer: func(id int64, _ int16, lastOffset int64) bool {
 			last, known := c.producers[id]
 			return known && last == lastOffset
@@ -145,7 +146,7 @@ func (s *Set) mapKeys(ctx context.Context, keys *compact.KeyMap, c *cleaning, v 
 			if p = rest; b.LastOffset() < c.from {
 				continue
 			}
-			full, err := keys.AddBatch(b, c.from, record.Limits{})
+			full, err := keys.AddBatch(b, c.from, record.StoredLimits)
 			if err != nil {
 				return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
 			}

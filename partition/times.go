@@ -172,7 +172,7 @@ func (s *Set) recordsOf(ctx context.Context, b record.Batch, offset int64, fn fu
 		}
 		defer func() { <-s.opts.Unpacking }()
 	}
-	for rec, err := range record.Records(b, record.Limits{}) {
+	for rec, err := range record.Records(b, record.StoredLimits) {
 		if err != nil {
 			return false, corruptf("records at offset %d: %w", b.BaseOffset(), err)
 		}

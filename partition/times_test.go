@@ -221,3 +221,35 @@ func TestLookupsUnpackInTurn(t *testing.T) {
 		}
 	}
 }
+
+// TestTightlyPackedBatchIsRead: what is stored is read, however well it was packed: looked up by time, compacted, and looked up again.
+func TestTightlyPackedBatchIsRead(t *testing.T) {
+	n := newWorld(t).start()
+	l := n.create(0)
+	p := DefaultPolicy()
+	p.Delete, p.Compact, p.MinCleanableRatio, p.SegmentBytes = false, true, 0.01, 100
+	l.SetPolicy(&p)
+	var rb record.Builder
+	rb.Append(1000, []byte("a"), []byte("old"))
+	rb.Append(1000, []byte("b"), make([]byte, 6<<20))
+	packed, err := record.Recompress(rb.Build(), record.Zstd, 3, record.StoredLimits)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := record.CheckRecords(packed, record.Limits{}); !errors.Is(err, record.ErrBomb) {
+		t.Fatalf("a batch of %d bytes: %v", len(packed), err)
+	}
+	l.try(packed)
+	l.try(keyed(2000, "a"))
+	l.try(keyed(3000, "c"))
+	n.commit()
+	for want := range int64(2) { // compaction takes offset 0
+		if _, offset, err := l.OffsetsForTime(context.Background(), 500); err != nil || offset != want {
+			t.Errorf("time 500 is at offset %d, want %d, %v", offset, want, err)
+		}
+		n.checkpointed(t)
+		if _, err := n.set.Compact(context.Background()); err != nil || l.uncleanable {
+			t.Fatalf("compaction: %v; given up: %v", err, l.uncleanable)
+		}
+	}
+}

@@ -113,7 +113,7 @@ func (x testBatch) build(t failer) record.Batch {
 	if codec == record.None || len(x.records) == 0 {
 		return out
 	}
-	packed, err := record.Recompress(out, codec, levels[codec], record.Limits{})
+	packed, err := record.Recompress(out, codec, levels[codec], record.StoredLimits)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -57,15 +57,7 @@ func (r *Round) rewrite(b record.Batch, data []byte, d record.Derivation) (recor
 	if b.Codec() == record.None {
 		return out, nil
 	}
-	packed, err := record.Recompress(out, b.Codec(), levels[b.Codec()], record.Limits{})
-	if err != nil {
-		return nil, err
-	}
-	// A batch that packs better than it used to can break the limits that its readers set.
-	if !r.Limits.Allow(len(packed)-record.HeaderSize, len(out)-record.HeaderSize) {
-		return out, nil
-	}
-	return packed, nil
+	return record.Recompress(out, b.Codec(), levels[b.Codec()], r.Limits)
 }
 
 // deltaGrowth is by how much a record usually grows when its time counts from a delete horizon and not from its batch's first one.

@@ -29,10 +29,13 @@ const (
 type Limits struct {
 	// Bytes is the most that one batch may unpack to; 64 MiB by default.
 	Bytes int
-	// Ratio is the most bytes out per byte in, beyond the first 4 MiB; 100 by default. A batch of zeros packs better than that
-	// and is honest, hence the free part.
+	// Ratio is the most bytes out per byte in, beyond the first 4 MiB; 100 by default, any if it is negative. A batch of zeros
+	// packs better than that and is honest, hence the free part.
 	Ratio int
 }
+
+// StoredLimits are for batches that were admitted under the defaults: they may have been packed better since.
+var StoredLimits = Limits{Ratio: -1}
 
 const (
 	defaultBytesMax = 64 << 20
@@ -45,6 +48,9 @@ func (l Limits) bytesMax(n int) int {
 	total, ratio := l.Bytes, l.Ratio
 	if total == 0 {
 		total = defaultBytesMax
+	}
+	if ratio < 0 {
+		return total
 	}
 	if ratio == 0 {
 		ratio = defaultRatioMax

@@ -30,6 +30,3 @@ func Derive(out, from Batch, d Derivation) {
 	binary.BigEndian.PutUint32(out[57:], uint32(d.NumRecords))
 	out.setCRC()
 }
-
-// Allow reports whether records that are packed into some bytes and unpack to others are within l.
-func (l Limits) Allow(packed, unpacked int) bool { return unpacked <= l.bytesMax(packed) }

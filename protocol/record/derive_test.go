@@ -39,7 +39,7 @@ func TestDerive(t *testing.T) {
 	}
 }
 
-func TestLimitsAllow(t *testing.T) {
+func TestLimits(t *testing.T) {
 	for _, tc := range []struct {
 		name             string
 		limits           Limits
@@ -50,11 +50,13 @@ func TestLimitsAllow(t *testing.T) {
 		{"past the free part", Limits{}, 0, ratioFree + 1, false},
 		{"ratio", Limits{Ratio: 2}, 1000, ratioFree + 2000, true},
 		{"past the ratio", Limits{Ratio: 2}, 1000, ratioFree + 2001, false},
+		{"no ratio", StoredLimits, 0, defaultBytesMax, true},
+		{"no ratio, past bytes", StoredLimits, 0, defaultBytesMax + 1, false},
 		{"bytes", Limits{Bytes: 100}, 100, 100, true},
 		{"past bytes", Limits{Bytes: 100}, 100, 101, false},
 	} {
-		if got := tc.limits.Allow(tc.packed, tc.unpacked); got != tc.want {
-			t.Errorf("%s: Allow(%d, %d) is %v", tc.name, tc.packed, tc.unpacked, got)
+		if got := tc.unpacked <= tc.limits.bytesMax(tc.packed); got != tc.want {
+			t.Errorf("%s: %d bytes may unpack to %d: %v", tc.name, tc.packed, tc.unpacked, got)
 		}
 	}
 }

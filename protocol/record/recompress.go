@@ -16,7 +16,8 @@ import (
 const xerialBlock = 32 << 10
 
 // Recompress returns b with its records packed by codec. Everything else stays: timestamps, headers, producer fields and
-// order. level is the codec's own; the ones of kafkaconfig are within its bounds. limits bound the unpacking of b.
+// order. level is the codec's own; the ones of kafkaconfig are within its bounds. limits bound the unpacking of b, and of what it
+// becomes: if that would be a bomb to its readers, b itself is returned.
 func Recompress(b Batch, codec Codec, level int, limits Limits) (Batch, error) {
 	data, err := Decompress(b, limits)
 	if err != nil {
@@ -28,6 +29,9 @@ func Recompress(b Batch, codec Codec, level int, limits Limits) (Batch, error) {
 		return nil, fmt.Errorf("pack %d bytes with codec %d: %w", len(data), codec, err)
 	}
 	packed := Batch(out.Bytes())
+	if len(data) > limits.bytesMax(len(packed)-HeaderSize) {
+		return b, nil
+	}
 	binary.BigEndian.PutUint32(packed[8:], uint32(len(packed)-lengthOverhead))
 	binary.BigEndian.PutUint16(packed[21:], uint16(packed.Attributes()&^AttrCodec|int16(codec)))
 	packed.setCRC()

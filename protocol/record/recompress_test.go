@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -62,4 +63,30 @@ func readBack(t *testing.T, b Batch) []Record {
 		out = append(out, r)
 	}
 	return out
+}
+
+// TestRecompressMakesNoBomb: what another codec packs so well that its readers would refuse it stays as it is.
+func TestRecompressMakesNoBomb(t *testing.T) {
+	line := []byte(`{"level":"INFO","service":"checkout","region":"eu-west-1","message":"request handled","status":200}`)
+	var build Builder
+	for range 450 {
+		build.Append(1, []byte("key"), bytes.Repeat(line, 166)) // 7 MiB in all
+	}
+	admitted, err := Recompress(build.Build(), Gzip, 1, Limits{})
+	if err != nil || admitted.Codec() != Gzip {
+		t.Fatalf("codec %d, %v", admitted.Codec(), err)
+	}
+	if kept, err := Recompress(admitted, Zstd, 3, Limits{}); err != nil || !bytes.Equal(kept, admitted) {
+		t.Errorf("a batch of %d bytes became one of %d and codec %d, %v", len(admitted), len(kept), kept.Codec(), err)
+	}
+	packed, err := Recompress(admitted, Zstd, 3, StoredLimits)
+	if err != nil || packed.Codec() != Zstd {
+		t.Fatalf("codec %d, %v", packed.Codec(), err)
+	}
+	if _, err := CheckRecords(packed, Limits{}); !errors.Is(err, ErrBomb) {
+		t.Errorf("who does not know the batch: %v", err)
+	}
+	if _, err := CheckRecords(packed, StoredLimits); err != nil {
+		t.Errorf("who stored the batch: %v", err)
+	}
 }
