@@ -1,9 +1,9 @@
 package partition
 
 import (
+	"cmp"
 	"context"
 	"maps"
-	"math"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -20,14 +20,13 @@ const (
 	windowsMax = 8
 )
 
-// A slotWindow is what a rewrite takes of this life's slots at once: about Options.CheckpointBytes. Those in memory stay there meanwhile, and
-// each that has left is read by one request, however many partitions it holds. A rewrite that is behind would else ask for each chunk by
-// itself, fall further behind at the rate of such requests, and never come back while data comes in.
+// A slotWindow is what a rewrite takes of slots at once: about Options.CheckpointBytes. Those in memory stay there meanwhile, and each that
+// is not, as it has left or another life wrote it, is read by one request, however many partitions it holds. A rewrite that is behind, or
+// the first after a takeover, would else ask for each chunk by itself, fall further behind at the rate of such requests, and never come back
+// while data comes in.
 type slotWindow struct {
-	set *Set
-	// end is the first of this life's slots that waits for the next window.
-	end   int64
-	slots map[int64]*slotRange
+	set   *Set
+	slots map[objectID]*slotRange
 }
 
 // A slotRange is what is wanted of a slot, and holds it: object if it was in memory, else block. With neither it could not be read, and
@@ -40,15 +39,12 @@ type slotRange struct {
 
 func (r *slotRange) len() int64 { return int64(r.to - r.from) }
 
-// newSlotWindow chooses the oldest slots that hold some of work. Each log's extents of this life are in the order of slots, so the log
-// that waits for the oldest one gets it, and every window is some progress.
+// newSlotWindow chooses slots that hold some of work.
 func (s *Set) newSlotWindow(work []unwritten) *slotWindow {
-	w := &slotWindow{set: s, end: math.MaxInt64, slots: map[int64]*slotRange{}}
+	w := &slotWindow{set: s, slots: map[objectID]*slotRange{}}
 	for i := range work {
 		for j := range work[i].extents {
-			if e := &work[i].extents[j]; s.ownSlot(e) {
-				w.want(e)
-			}
+			w.want(&work[i].extents[j])
 		}
 	}
 	var all int64
@@ -56,33 +52,68 @@ func (s *Set) newSlotWindow(work []unwritten) *slotWindow {
 		all += r.len()
 	}
 	room := s.opts.CheckpointBytes
-	if all <= room+room/2 {
-		return w // a little that is left over would cost segments of its own
+	if all > room+room/2 { // a little that is left over would cost segments of its own
+		w.choose(work, room)
 	}
-	for i, seq := range slices.Sorted(maps.Keys(w.slots)) {
-		if room -= w.slots[seq].len(); room < 0 && i > 0 {
-			w.end = seq
-			break
-		}
-	}
-	maps.DeleteFunc(w.slots, func(seq int64, _ *slotRange) bool { return seq >= w.end })
 	return w
 }
 
 func (s *Set) ownSlot(e *Extent) bool { return e.Kind == KindSlot && e.Life == s.life }
 
 func (w *slotWindow) want(e *Extent) {
-	if r := w.slots[e.Seq]; r != nil {
+	if r := w.slots[e.object()]; r != nil {
 		r.from, r.to = min(r.from, e.Pos), max(r.to, e.Pos+e.Len)
 	} else {
-		w.slots[e.Seq] = &slotRange{from: e.Pos, to: e.Pos + e.Len}
+		w.slots[e.object()] = &slotRange{from: e.Pos, to: e.Pos + e.Len}
 	}
 }
 
-// split returns what of work lies in the window or in no slot of this life, and what waits.
+// choose keeps slots for which there is room: those of other lives before those of this one, the oldest of each life first. A log is
+// rewritten from its beginning on, so only a slot with what comes next in some log is of use; the first such one is taken in any case,
+// and every window is some progress. Partitions that have been with the same owners in different orders may want a slot more than once.
+func (w *slotWindow) choose(work []unwritten, room int64) {
+	waiting := map[objectID][][]Extent{} // what is left of logs, by the slot that comes next in them
+	for i := range work {
+		id := work[i].extents[0].object()
+		waiting[id] = append(waiting[id], work[i].extents)
+	}
+	chosen := map[objectID]*slotRange{}
+	for _, id := range slices.SortedFunc(maps.Keys(w.slots), w.compare) {
+		if len(waiting[id]) == 0 {
+			continue
+		}
+		if room -= w.slots[id].len(); room < 0 && len(chosen) > 0 {
+			break
+		}
+		chosen[id] = w.slots[id]
+		for _, left := range waiting[id] {
+			n := slices.IndexFunc(left, func(e Extent) bool { return chosen[e.object()] == nil })
+			if n >= 0 {
+				next := left[n].object()
+				waiting[next] = append(waiting[next], left[n:])
+			}
+		}
+	}
+	w.slots = chosen
+}
+
+func (w *slotWindow) compare(a, b objectID) int {
+	own := w.set.life
+	switch {
+	case a.life == b.life:
+		return cmp.Compare(a.seq, b.seq)
+	case a.life == own:
+		return 1
+	case b.life == own:
+		return -1
+	}
+	return cmp.Compare(a.life, b.life)
+}
+
+// split returns what of work lies in the window, up to the first that does not, and what waits.
 func (w *slotWindow) split(work []unwritten) (now, later []unwritten) {
 	for _, u := range work {
-		n := slices.IndexFunc(u.extents, func(e Extent) bool { return w.set.ownSlot(&e) && e.Seq >= w.end })
+		n := slices.IndexFunc(u.extents, func(e Extent) bool { return w.slots[e.object()] == nil })
 		if n < 0 {
 			n = len(u.extents)
 		}
@@ -98,19 +129,21 @@ func (w *slotWindow) split(work []unwritten) (now, later []unwritten) {
 
 // load holds the slots that are in memory and reads the others.
 func (w *slotWindow) load(ctx context.Context) {
-	for seq, r := range w.slots {
-		r.object = w.set.tail.get(seq)
+	for id, r := range w.slots {
+		if id.life == w.set.life {
+			r.object = w.set.tail.get(id.seq)
+		}
 	}
 	var loads errgroup.Group
 	loads.SetLimit(windowLoads)
-	for seq, r := range w.slots {
+	for _, id := range slices.SortedFunc(maps.Keys(w.slots), w.compare) { // in order, so that a run can be repeated
+		r := w.slots[id]
 		if r.object != nil {
 			continue
 		}
 		loads.Go(func() error {
 			block := w.set.pool.Get(int(r.len()))
-			key := w.set.keyOf(objectID{KindSlot, w.set.life, seq})
-			if _, err := w.set.readTogether(ctx, key, block.Bytes(), int64(r.from), false); err != nil {
+			if _, err := w.set.readTogether(ctx, w.set.keyOf(id), block.Bytes(), int64(r.from), false); err != nil {
 				block.Release()
 				return nil // whoever reads its chunks one by one says why
 			}
@@ -134,10 +167,10 @@ func (w *slotWindow) release() {
 
 // extent returns the bytes of e if the window has them and they are sound.
 func (w *slotWindow) extent(e *Extent) (loaded, bool) {
-	if w == nil || !w.set.ownSlot(e) {
+	if w == nil {
 		return loaded{}, false
 	}
-	r := w.slots[e.Seq]
+	r := w.slots[e.object()]
 	if r == nil {
 		return loaded{}, false
 	}

@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -220,5 +221,87 @@ func TestRewriteBehindAtTheEnd(t *testing.T) {
 	}
 	if left := n.rewritten(t); left != behindParts {
 		t.Errorf("%d partitions hold something in slots, want all", left)
+	}
+}
+
+// TestRewriteAfterATakeover: the first checkpoints of who takes over read each slot of the life before once, a window at a time, however
+// many partitions it holds; what has come in since is rewritten after it.
+func TestRewriteAfterATakeover(t *testing.T) {
+	for name, room := range map[string]int64{"in one window": 0, "in many": 2 * behindParts * 1100} {
+		t.Run(name, func(t *testing.T) {
+			dead, hs := behind(t)
+			n := dead.reopen(dead.kill(), func(o *Options) { o.Store, o.CheckpointBytes = hs, room })
+			before := hs.reads.Load()
+			for range 2 {
+				for p := range int32(behindParts) {
+					n.log(p).try(sized(1000, 1))
+				}
+				n.commit()
+			}
+			checkpoints := 0
+			for again := true; again; again = n.set.behind {
+				n.checkpointed(t)
+				checkpoints++
+			}
+			if reads := hs.reads.Load() - before; reads != behindSlots {
+				t.Errorf("%d reads for %d slots of %d partitions", reads, behindSlots, behindParts)
+			}
+			if one := checkpoints == 1; one != (room == 0) {
+				t.Errorf("%d checkpoints", checkpoints)
+			}
+			for p := range int32(behindParts) {
+				l := n.log(p)
+				if _, left := l.firstInSlots(); left {
+					t.Errorf("partition %d holds something in slots", p)
+				}
+				if got := l.offsets(t, 0, 1<<20); len(got) != behindSlots+2 {
+					t.Errorf("partition %d: %d batches are served", p, len(got))
+				}
+			}
+		})
+	}
+}
+
+// TestWindowsOfManyLives: whatever owners partitions have been with, and in whatever order, each window holds what there is room for, and is
+// some progress; none of a log's data overtakes what comes before.
+func TestWindowsOfManyLives(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 200 {
+		s := newWorld(t).start(func(o *Options) { o.CheckpointBytes = 1000 }).set
+		var work []unwritten
+		want := map[*Log][]Extent{}
+		for range 1 + r.IntN(5) {
+			l, seqs := &Log{}, [4]int64{}
+			for range 1 + r.IntN(40) {
+				life := r.Uint32N(4)
+				seqs[life] += r.Int64N(3)
+				want[l] = append(want[l], Extent{Seq: seqs[life], Life: life, Pos: r.Uint32N(300), Len: 1 + r.Uint32N(300)})
+			}
+			work = append(work, unwritten{l, want[l]})
+		}
+		got := map[*Log][]Extent{}
+		for len(work) > 0 {
+			w := s.newSlotWindow(work)
+			var bytes int64
+			for _, slot := range w.slots {
+				bytes += slot.len()
+			}
+			if bytes > 1500 {
+				t.Fatalf("a window of %d bytes", bytes)
+			}
+			now, later := w.split(work)
+			if len(now) == 0 {
+				t.Fatal("a window without progress")
+			}
+			for _, u := range now {
+				got[u.log] = append(got[u.log], u.extents...)
+			}
+			work = later
+		}
+		for l := range want {
+			if !slices.Equal(got[l], want[l]) {
+				t.Errorf("a log got %v, want %v", got[l], want[l])
+			}
+		}
 	}
 }
