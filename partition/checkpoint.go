@@ -185,11 +185,12 @@ func (s *Set) commit(ctx context.Context, logs []*Log, rewrite bool) (stuck, err
 	if len(logs) == 0 {
 		return nil, nil
 	}
-	if err := s.awake(ctx); err != nil {
-		return nil, err
-	}
-	if rewrite {
+	asleep := s.awake(ctx)
+	if rewrite && (asleep == nil || s.overdue(logs)) {
 		stuck = s.rewriteUntilClose(ctx, logs)
+	}
+	if asleep != nil {
+		return stuck, asleep
 	}
 	if err := s.acquire(ctx); err != nil {
 		return stuck, err
@@ -208,7 +209,7 @@ func (s *Set) rewriteUntilClose(ctx context.Context, logs []*Log) error {
 	return s.rewrite(ctx, logs)
 }
 
-// awake makes sure, after a commit that failed, that metadata answers before segments and manifests are written for it again.
+// awake makes sure, after a commit that failed, that metadata answers before manifests, and segments of little data, are written for it again.
 func (s *Set) awake(ctx context.Context) error {
 	if !s.trouble.Load() {
 		return nil
@@ -217,6 +218,21 @@ func (s *Set) awake(ctx context.Context) error {
 		return fmt.Errorf("metadata does not answer: %w", err)
 	}
 	return nil
+}
+
+// overdue reports whether logs hold as much in slots only as checkpoints are due for. While metadata does not answer that is rewritten
+// all the same, as a log has an extent in memory for each slot, but little at a time would only pile up.
+func (s *Set) overdue(logs []*Log) bool {
+	end := s.committed.Load() + 1
+	first, bytes := end, int64(0)
+	for _, l := range logs {
+		u := l.unwritten()
+		bytes += u.bytes()
+		if own, ok := l.firstInOwnSlots(); ok {
+			first = min(first, own)
+		}
+	}
+	return end-first >= s.opts.CheckpointSlots || bytes >= s.opts.CheckpointBytes
 }
 
 // neededSlots returns the first of this life's slots below upTo that a manifest refers to still, as its data could not be rewritten, or

@@ -326,3 +326,48 @@ func TestNoManifestIsWrittenThatCannotBeRead(t *testing.T) {
 		t.Errorf("%d commits, trim %d", w.meta.calls, w.meta.trims[n.life])
 	}
 }
+
+// TestRewriteWhileMetadataIsAway: while no manifest can be written, what leaves memory goes into segments all the same, once, and logs remember a
+// part for each checkpoint instead of an extent for each slot. When metadata is back all of it is in manifests, and the slots go.
+func TestRewriteWhileMetadataIsAway(t *testing.T) {
+	const logs, rounds, each = 10, 20, 50
+	w := newWorld(t)
+	n := w.start(func(o *Options) { o.TailBytes, o.CheckpointBytes, o.CheckpointSlots = 64<<10, 1<<20, each })
+	for p := range int32(logs) {
+		n.create(p)
+	}
+	w.meta.before, w.meta.loads, w.meta.partitions = errMeta, errMeta, errMeta
+	for range rounds {
+		for range each {
+			for p := range int32(logs) {
+				n.log(p).try(plain(1, 0))
+			}
+			n.commit()
+		}
+		if err := n.set.Checkpoint(context.Background()); !errors.Is(err, errMeta) {
+			t.Fatalf("a checkpoint without metadata: %v", err)
+		}
+	}
+	for p := range int32(logs) {
+		l := n.log(p)
+		if inMemory := int(n.seq - n.set.tail.firstSeq()); len(l.recent) != inMemory || len(l.parts) != rounds || len(l.retired) != 0 {
+			t.Errorf("partition %d: %d extents with %d slots in memory, %d parts after %d checkpoints, %d retired",
+				p, len(l.recent), inMemory, len(l.parts), rounds, len(l.retired))
+		}
+	}
+	if segments, manifests := len(w.keys(SegmentPrefix)), len(w.keys(ManifestPrefix)); segments != rounds || manifests != 1 {
+		t.Errorf("%d segments and %d manifest objects after %d checkpoints", segments, manifests, rounds)
+	}
+	w.meta.before, w.meta.loads, w.meta.partitions = nil, nil, nil
+	n.checkpointed(t)
+	n.deleted(t)
+	if slots, segments := len(n.keys("wal/")), len(w.keys(SegmentPrefix)); slots != 0 || segments != rounds {
+		t.Errorf("%d slots and %d segments are left", slots, segments)
+	}
+	n = w.reopen(n.kill())
+	for p := range int32(logs) {
+		if got := n.log(p).offsets(t, 0, 1<<20); len(got) != rounds*each {
+			t.Errorf("partition %d: %d batches are served", p, len(got))
+		}
+	}
+}
