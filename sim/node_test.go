@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -39,6 +40,8 @@ type node struct {
 	life   wal.Life
 	set    *partition.Set
 	writer *wal.Writer
+	// claimsOpen: the last claims failed, and what was opened for them is to be dropped, or is ours.
+	claimsOpen atomic.Bool
 
 	// Owned by the world.
 	ready   bool

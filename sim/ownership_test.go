@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/metadata"
@@ -55,7 +56,7 @@ func (n *node) react() {
 		}
 	}
 	// One thing at a time opens partitions, as package broker holds a lock meanwhile.
-	begin(given || assigned || back, "open", func(ctx context.Context, img *metadata.Image) error {
+	begin(given || assigned || back || n.claimsOpen.Load(), "open", func(ctx context.Context, img *metadata.Image) error {
 		err := cmp.Or(n.claimAssigned(ctx, img), n.adoptGiven(ctx, img))
 		if err == nil && back {
 			err = errOldLogOpen
@@ -205,11 +206,12 @@ func (n *node) claimAssigned(ctx context.Context, img *metadata.Image) error {
 			ids, owners[p.Owner] = append(ids, id), true
 		}
 	})
-	if len(ids) == 0 {
+	open := n.claimsOpen.Load()
+	if len(ids) == 0 && !open {
 		return nil
 	}
 	ended, err := n.endedOwners(ctx, owners)
-	if err != nil || len(ended) == 0 {
+	if err != nil || len(ended) == 0 && !open {
 		return err // their owners live and will hand them over
 	}
 	left, err := n.set.Unclaimed(ctx)
@@ -219,6 +221,9 @@ func (n *node) claimAssigned(ctx context.Context, img *metadata.Image) error {
 	states, err := n.meta.States(ctx, append(ids, left...))
 	if err != nil {
 		return err
+	}
+	if len(ended) == 0 {
+		return n.claim(ctx, slices.DeleteFunc(states, func(st metadata.PartitionState) bool { return st.Owner != n.life }), wal.StreamState{})
 	}
 	return n.claimEnded(ctx, states, ended)
 }
@@ -245,8 +250,9 @@ func (n *node) claimEnded(ctx context.Context, states []metadata.PartitionState,
 	return nil
 }
 
-// claim opens the partitions of an ended life and makes this life their owner (O2b).
-func (n *node) claim(ctx context.Context, states []metadata.PartitionState, ended wal.StreamState) error {
+// claim opens the partitions of an ended life, or of none, and makes this life their owner (O2b).
+func (n *node) claim(ctx context.Context, states []metadata.PartitionState, ended wal.StreamState) (err error) {
+	defer func() { n.claimsOpen.Store(err != nil) }()
 	recoveries, err := n.recoveries(ctx, ended)
 	if err != nil {
 		return n.damaged(err)
@@ -271,6 +277,8 @@ func (n *node) claim(ctx context.Context, states []metadata.PartitionState, ende
 func (n *node) recoveries(ctx context.Context, ended wal.StreamState) (map[wal.Life]wal.Recovery, error) {
 	m := &n.w.cfg.mistakes
 	switch {
+	case ended.Life == wal.Life{}:
+		return nil, nil
 	case ended.Phase != wal.PhaseSealed:
 		r, err := n.guessRecovery(ctx, ended)
 		return map[wal.Life]wal.Recovery{ended.Life: r}, err
