@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"net"
-	"net/http"
 	"sync"
 
 	"github.com/tidemill/tidemill/objectstore"
@@ -28,6 +27,8 @@ var errDetached = errors.New("request has ended")
 // detach makes sure that it then finds nothing.
 type bodyReader struct {
 	size int64
+	// progress is called after each part that was taken, with how long the next may take. Optional.
+	progress func(times int64)
 
 	mu   sync.Mutex
 	body [][]byte // guarded by mu; nil once detached
@@ -37,6 +38,26 @@ type bodyReader struct {
 
 func newBodyReader(body objectstore.Body) *bodyReader {
 	return &bodyReader{body: body.Pieces, size: body.Size}
+}
+
+const (
+	// partMax bounds what is handed to a connection at once: what is less than that within Config.PutTimeout counts for a stall.
+	partMax = 128 << 10
+	// A socket's buffer may hold bufferedMax when all of a body was taken: the answer then takes as long as that much does.
+	bufferedMax  = 4 << 20
+	bufferedPart = 1 << 20
+)
+
+// takenLocked notes that n bytes were taken.
+func (r *bodyReader) takenLocked(n int64) {
+	r.off += n
+	switch {
+	case r.progress == nil || n == 0:
+	case r.off < r.size:
+		r.progress(2) // a full socket takes more only when a third of its buffer is free
+	default:
+		r.progress(1 + min(r.size, bufferedMax)/bufferedPart)
+	}
 }
 
 // restLocked returns the first piece with bytes from off on, less what lies before off, and the pieces behind it.
@@ -69,7 +90,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 			break
 		}
 	}
-	r.off += int64(n)
+	r.takenLocked(int64(n))
 	return n, nil
 }
 
@@ -81,14 +102,31 @@ func (r *bodyReader) WriteTo(w io.Writer) (int64, error) {
 	if r.done {
 		return 0, errDetached
 	}
-	first, others := r.restLocked()
-	if first == nil {
-		return 0, nil
+	var written int64
+	for part := r.partLocked(nil); len(part) > 0; part = r.partLocked(part[:0]) {
+		rest := net.Buffers(part) // WriteTo consumes it
+		n, err := rest.WriteTo(w)
+		r.takenLocked(n)
+		written += n
+		if err != nil {
+			return written, err
+		}
 	}
-	rest := append(net.Buffers{first}, others...) // WriteTo consumes it
-	n, err := rest.WriteTo(w)
-	r.off += n
-	return n, err
+	return written, nil
+}
+
+// partLocked appends to part what is to be written next, at most partMax bytes.
+func (r *bodyReader) partLocked(part [][]byte) [][]byte {
+	first, others := r.restLocked()
+	for left := partMax; left > 0 && first != nil; {
+		piece := first[:min(left, len(first))]
+		part = append(part, piece)
+		left -= len(piece)
+		if first = nil; len(others) > 0 {
+			first, others = others[0], others[1:]
+		}
+	}
+	return part
 }
 
 // Seek implements io.Seeker, which the client uses to learn the length and to hash before it sends.
@@ -120,17 +158,6 @@ func (r *bodyReader) detach() {
 
 // bodyKey is where the context of a Put carries its bodyReader past the SDK, which wraps bodies.
 type bodyKey struct{}
-
-// A sender sends requests with the bodies that their contexts carry.
-type sender struct{ http.Client }
-
-// Do implements s3.HTTPClient.
-func (s *sender) Do(r *http.Request) (*http.Response, error) {
-	if body, ok := r.Context().Value(bodyKey{}).(*bodyReader); ok && r.Body != nil && r.Body != http.NoBody {
-		r.Body = body
-	}
-	return s.Client.Do(r)
-}
 
 // A conn takes bodies without the copy through a buffer that a net.TCPConn makes.
 type conn struct{ *net.TCPConn }

@@ -31,8 +31,9 @@ type Config struct {
 
 	Credentials aws.CredentialsProvider // nil: the environment and files that the AWS tools use
 
-	PutTimeout  time.Duration // of one attempt for each 8 MiB, default 5 s; hedged long before
-	ReadTimeout time.Duration // of one attempt, its body included, default 5 s; there are up to 3
+	// How long an attempt may make no progress, default 5 s. What the caller's context allows bounds all of it.
+	PutTimeout  time.Duration // hedged long before
+	ReadTimeout time.Duration // there are up to 3 attempts
 }
 
 // openTimeout bounds the requests of Open; a person is waiting for its error.
@@ -130,33 +131,32 @@ type connection struct {
 
 func connect(c Config, loaded aws.Config) *connection {
 	transport := &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           dial,
-		TLSHandshakeTimeout:   3 * time.Second,
-		ResponseHeaderTimeout: max(c.PutTimeout, c.ReadTimeout),
-		MaxIdleConns:          512,
-		MaxIdleConnsPerHost:   256, // all slots and reads in flight at a busy time; the default of 2 would reconnect
-		MaxConnsPerHost:       512,
-		IdleConnTimeout:       30 * time.Second, // below what services allow, lest a Put meets a closing connection
-		WriteBufferSize:       8 << 10,          // for headers: see conn
-		ReadBufferSize:        64 << 10,
-		DisableCompression:    true,
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dial,
+		TLSHandshakeTimeout: 3 * time.Second,
+		MaxIdleConns:        512,
+		MaxIdleConnsPerHost: 256, // all slots and reads in flight at a busy time; the default of 2 would reconnect
+		MaxConnsPerHost:     512,
+		IdleConnTimeout:     30 * time.Second, // below what services allow, lest a Put meets a closing connection
+		WriteBufferSize:     8 << 10,          // for headers: see conn
+		ReadBufferSize:      64 << 10,
+		DisableCompression:  true,
 	}
-	client := func(timeout time.Duration, retryer aws.Retryer) *s3.Client {
+	client := func(patience time.Duration, retryer aws.Retryer) *s3.Client {
 		return s3.NewFromConfig(loaded, func(o *s3.Options) {
 			if c.Endpoint != "" {
 				o.BaseEndpoint = &c.Endpoint
 			}
 			o.UsePathStyle = c.PathStyle
 			o.Retryer = retryer
-			o.HTTPClient = &sender{http.Client{Transport: transport, Timeout: timeout, CheckRedirect: keepRedirect}}
+			o.HTTPClient = &sender{http.Client{Transport: transport, CheckRedirect: keepRedirect}, patience}
 			o.ContinueHeaderThresholdBytes = -1 // a round trip for each slot, to learn what is nearly always "go on"
 			o.DisableLogOutputChecksumValidationSkipped = true
 		})
 	}
 	return &connection{
 		transport: transport,
-		once:      client(0, aws.NopRetryer{}), // each Put has a deadline of its own
+		once:      client(c.PutTimeout, aws.NopRetryer{}),
 		retried:   client(c.ReadTimeout, retry.NewStandard()),
 	}
 }

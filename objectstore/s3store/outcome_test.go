@@ -228,7 +228,7 @@ func TestReadOutcomes(t *testing.T) {
 		{"shifted", ranged("bytes 1-10/20", "0123456789"), other, 1},
 		{"short", ranged("bytes 0-4/20", "01234"), other, 1},
 		{"range ignored", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "0123456789") }, other, 1},
-		{"body cut", truncated, other, 1},
+		{"body cut, and the rest shifted", truncated, other, 2},
 		{"500 is tried 3 times", func(w http.ResponseWriter, _ *http.Request) { refuse(w, 500, "InternalError") }, other, 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -2,7 +2,8 @@
 //
 // Invariants: a Put is sent once (If-None-Match: *) and never repeated below us, so that a conflict can be told from an
 // own earlier attempt; the service checks each body on its way, by the checksum in a header where it honours that,
-// else by the signature; every attempt has a deadline; a read returns exactly the bytes asked for or fails.
+// else by the signature; an attempt that makes no progress ends, one that does has all the time that its caller gives it;
+// a read returns exactly the bytes asked for or fails.
 package s3store
 
 import (
@@ -14,7 +15,6 @@ import (
 	"iter"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -70,15 +70,13 @@ func (s *Store) Put(ctx context.Context, key string, body []byte) error {
 	return s.PutBody(ctx, key, objectstore.Body{Pieces: [][]byte{body}, Size: int64(len(body)), CRC32C: crc32c(body)})
 }
 
-// putTimeoutBytes is how large a body Config.PutTimeout is for; larger ones have more.
-const putTimeoutBytes = 8 << 20
-
 // PutBody implements objectstore.BodyStore.
 func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) error {
 	ended := ctx
-	ctx, cancel := context.WithTimeout(ctx, s.config.PutTimeout*time.Duration(1+body.Size/putTimeoutBytes))
-	defer cancel()
+	ctx, patience := newPatience(ctx, s.config.PutTimeout)
+	defer patience.release()
 	reader := newBodyReader(body)
+	reader.progress = patience.progress
 	defer reader.detach()
 	put := s.putByTemplate
 	if s.template == nil || body.Size == 0 || !plain(s.config.Prefix+key) {
@@ -87,26 +85,43 @@ func (s *Store) PutBody(ctx context.Context, key string, body objectstore.Body) 
 		}
 	}
 	if err := put(ctx, key, reader, body.CRC32C); err != nil {
-		return fmt.Errorf("put %s: %w", key, putError(ended, err))
+		return fmt.Errorf("put %s: %w", key, putError(ended, patience.explain(err)))
 	}
 	return nil
 }
 
+// bodyAttempts is how often bytes are asked for whose answer ends early. The SDK repeats what is not answered at all.
+const bodyAttempts = 3
+
 // Get implements objectstore.Store.
-func (s *Store) Get(ctx context.Context, key string) ([]byte, error) {
+func (s *Store) Get(ctx context.Context, key string) (body []byte, err error) {
+	for range bodyAttempts {
+		var cut bool
+		if body, cut, err = s.get(ctx, key); err == nil {
+			return body, nil
+		}
+		if !cut || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, fmt.Errorf("get %s: %w", key, readError(ctx, err))
+}
+
+// get is one attempt; cut reports that the answer's body ended early.
+func (s *Store) get(ctx context.Context, key string) (body []byte, cut bool, err error) {
 	out, err := s.conn.retried.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key)})
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", key, readError(ctx, err))
+		return nil, false, err
 	}
 	defer out.Body.Close()
 	if out.ContentLength == nil || *out.ContentLength < 0 {
-		return nil, fmt.Errorf("get %s: the service does not say the object's length", key)
+		return nil, false, errors.New("the service does not say the object's length")
 	}
-	body := make([]byte, *out.ContentLength)
-	if err := readExactly(out.Body, body); err != nil {
-		return nil, fmt.Errorf("get %s: %w", key, readError(ctx, err))
+	body = make([]byte, *out.ContentLength)
+	if _, err := readExactly(out.Body, body); err != nil {
+		return nil, true, err
 	}
-	return body, nil
+	return body, false, nil
 }
 
 // ReadAt implements objectstore.Store.
@@ -114,28 +129,44 @@ func (s *Store) ReadAt(ctx context.Context, key string, p []byte, off int64) err
 	if off < 0 || len(p) == 0 { // no range header can ask for nothing
 		return s.checkRange(ctx, key, off)
 	}
+	rest, from := p, off
+	var err error
+	for range bodyAttempts {
+		var n int
+		var cut bool
+		if n, cut, err = s.readAt(ctx, key, rest, from); err == nil {
+			return nil
+		}
+		rest, from = rest[n:], from+int64(n) // what came is not asked for again: objects do not change
+		if !cut || ctx.Err() != nil {
+			break
+		}
+	}
+	return fmt.Errorf("read %s: %d bytes at %d: %w", key, len(p), off, readError(ctx, err))
+}
+
+// readAt is one attempt; cut reports that the answer's body ended early, after n bytes.
+func (s *Store) readAt(ctx context.Context, key string, p []byte, off int64) (n int, cut bool, err error) {
 	last := off + int64(len(p)) - 1
 	out, err := s.conn.retried.GetObject(ctx, &s3.GetObjectInput{
 		Bucket: &s.config.Bucket, Key: aws.String(s.config.Prefix + key), Range: aws.String(fmt.Sprintf("bytes=%d-%d", off, last)),
 	})
 	if err != nil {
-		return fmt.Errorf("read %s: %d bytes at %d: %w", key, len(p), off, readError(ctx, err))
+		return 0, false, err
 	}
 	defer out.Body.Close()
 	var first, end, size int64
 	if _, err := fmt.Sscanf(aws.ToString(out.ContentRange), "bytes %d-%d/%d", &first, &end, &size); err != nil {
-		return fmt.Errorf("read %s: %d bytes at %d: answered with range %q", key, len(p), off, aws.ToString(out.ContentRange))
+		return 0, false, fmt.Errorf("answered with range %q", aws.ToString(out.ContentRange))
 	}
 	if size <= last {
-		return fmt.Errorf("read %s: %d bytes at %d of %d: %w", key, len(p), off, size, objectstore.ErrRange)
+		return 0, false, fmt.Errorf("the object has %d: %w", size, objectstore.ErrRange)
 	}
 	if first != off || end != last || aws.ToInt64(out.ContentLength) != int64(len(p)) {
-		return fmt.Errorf("read %s: %d bytes at %d: answered with %d bytes at %d", key, len(p), off, aws.ToInt64(out.ContentLength), first)
+		return 0, false, fmt.Errorf("answered with %d bytes at %d", aws.ToInt64(out.ContentLength), first)
 	}
-	if err := readExactly(out.Body, p); err != nil {
-		return fmt.Errorf("read %s: %d bytes at %d: %w", key, len(p), off, readError(ctx, err))
-	}
-	return nil
+	n, err = readExactly(out.Body, p)
+	return n, err != nil, err
 }
 
 // checkRange answers a read of nothing, or from before the beginning.
@@ -154,14 +185,12 @@ func (s *Store) checkRange(ctx context.Context, key string, off int64) error {
 }
 
 // readExactly fills p from r, which must end there: a body cut short can still come with status 200.
-func readExactly(r io.Reader, p []byte) error {
-	if _, err := io.ReadFull(r, p); err != nil {
-		if errors.Is(err, io.EOF) && len(p) > 0 {
-			return io.ErrUnexpectedEOF
-		}
-		return err
+func readExactly(r io.Reader, p []byte) (n int, err error) {
+	n, err = io.ReadFull(r, p)
+	if errors.Is(err, io.EOF) && len(p) > 0 {
+		err = io.ErrUnexpectedEOF
 	}
-	return nil
+	return n, err
 }
 
 // List implements objectstore.Store, in pages of up to 1000 objects.
