@@ -10,15 +10,9 @@ import (
 	"github.com/tidemill/tidemill/objectstore"
 )
 
-// Retry bounds of a slot PUT: full jitter between 0 and a limit that doubles. The first is about
-// what a PUT takes; the last leaves a store in trouble about two attempts a second for each slot.
-const (
-	retryFirst = 50 * time.Millisecond
-	retryMax   = time.Second
-	// badHeaderMax is how often in a row the object in our way may read as the same nonsense before we believe it and
-	// stop: a truncated or flipped read is gone at the next attempt.
-	badHeaderMax = 5
-)
+// badHeaderMax is how often in a row the object in our way may read as the same nonsense before we believe it and
+// stop: a truncated or flipped read is gone at the next attempt.
+const badHeaderMax = 5
 
 // core is the writer's state machine (W2-W8). It does no I/O, reads no clock and starts nothing: its driver feeds it
 // what happened and performs the actions it returns. It is owned by one goroutine.
@@ -42,6 +36,8 @@ type core struct {
 	// flights are the slots above committed, in order: sent, or resolved while an earlier one is not (W3, W5).
 	flights []*flight
 	lastCut time.Duration
+	// together is how many slots may be put again at a time.
+	together int
 
 	closing bool
 	closed  bool
@@ -122,6 +118,7 @@ func newCore(life Life, o Options, rng *rand.Rand) *core {
 		encoder:   newSlotEncoder(o.Cluster, life, o.Memory),
 		rng:       rng,
 		committed: -1,
+		together:  1,
 		// A log that never cut a slot owes its first batch no wait.
 		lastCut: -time.Hour,
 	}
@@ -172,17 +169,7 @@ func (c *core) step(now time.Duration) (again time.Duration) {
 	if c.done() {
 		return never
 	}
-	again = never
-	for _, f := range c.flights {
-		if f.state != flightWaiting {
-			continue
-		}
-		if now < f.retryAt {
-			again = min(again, f.retryAt)
-			continue
-		}
-		c.send(f, f.next)
-	}
+	again = c.retry(now)
 	for {
 		cut, at := c.decide(now)
 		if !cut {
@@ -258,14 +245,6 @@ func (c *core) act(kind actionKind, f *flight, err error) {
 	c.actions = append(c.actions, action{kind, f, err})
 }
 
-// wait schedules the next attempt: full jitter, doubling to retryMax, without end (W4, W7).
-func (c *core) wait(now time.Duration, f *flight, next flightState) {
-	limit := min(retryMax, retryFirst<<min(f.failures, 10))
-	f.failures++
-	f.state, f.next = flightWaiting, next
-	f.retryAt = now + time.Duration(c.rng.Int64N(int64(limit)))
-}
-
 // putDone takes the outcome of a PUT (W4).
 func (c *core) putDone(now time.Duration, f *flight, err error) {
 	if c.done() || f.state != flightPutting {
@@ -292,6 +271,7 @@ func (c *core) putDone(now time.Duration, f *flight, err error) {
 			c.forget(now, f)
 			return
 		}
+		c.together = 1
 		c.wait(now, f, flightPutting)
 	}
 }
@@ -345,6 +325,9 @@ func (c *core) badHeader(now time.Duration, f *flight, header []byte, err error)
 
 // mine resolves a slot as ours and commits the prefix that became complete (W5).
 func (c *core) mine(now time.Duration, f *flight) {
+	if f.failures > 0 {
+		c.together = min(2*c.together, MaxWindow)
+	}
 	f.state, f.trouble = flightMine, nil
 	if c.faults.ackAlone && f.kind == KindData {
 		c.act(actCommit, f, nil)
