@@ -116,6 +116,14 @@ func (r *Runtime[M]) Submit(shard int32, op func(m M, now time.Time, out *Output
 	}
 }
 
+// SubmitWrite is Submit for an op that writes what its caller asks for. While the journal is stalled it is refused with ErrUnavailable: its
+// caller would be told so after CommitTimeout and ask again, and the records of all attempts would pile up.
+func (r *Runtime[M]) SubmitWrite(shard int32, op func(m M, now time.Time, out *Output), fail func(error)) {
+	if !r.send(shard, event[M]{kind: eventOp, write: true, op: op, fail: fail}) {
+		fail(ErrNotCoordinator)
+	}
+}
+
 // Snapshot returns the state of the shard as of an offset that is committed when it returns.
 func (r *Runtime[M]) Snapshot(ctx context.Context, shard int32) (Snapshot, error) {
 	type result struct {

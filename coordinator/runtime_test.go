@@ -18,7 +18,8 @@ type memoryJournal struct {
 	records []Record // committed
 	waiting []func(error)
 	batches int
-	held    bool  // appends wait for release
+	held    bool // appends wait for release
+	stalled bool
 	err     error // of Replay
 	block   chan struct{}
 }

@@ -62,6 +62,7 @@ const (
 type event[M Machine] struct {
 	kind     eventKind
 	op       func(m M, now time.Time, out *Output)
+	write    bool           // op
 	fail     func(error)    // op, snapshot
 	snapshot func(Snapshot) // snapshot
 	machine  M              // loaded
@@ -100,6 +101,8 @@ func (r *Runtime[M]) handle(s *shard[M], e event[M]) {
 			e.fail(ErrLoading)
 		case s.phase == phaseDropped:
 			e.fail(ErrNotCoordinator)
+		case e.write && r.journal.Stalled():
+			e.fail(ErrUnavailable)
 		case e.kind == eventSnapshot:
 			r.snapshot(s, e)
 		default:

@@ -3,6 +3,7 @@ package group
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -19,7 +20,11 @@ type journal struct {
 	shards map[int32][]coordinator.Record
 	err    error
 	block  chan struct{}
+	// stalled is what Stalled answers.
+	stalled bool
 }
+
+func (j *journal) Stalled() bool { return j.stalled }
 
 func (j *journal) Append(shard int32, records []coordinator.Record, _ time.Time, done func(int64, error)) {
 	base := int64(len(j.shards[shard]))
@@ -109,6 +114,35 @@ func (c *Coordinator) join(t *testing.T, s joinSpec) *kmsg.JoinGroupResponse {
 
 func (c *Coordinator) sync(req *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGroupResponse)) {
 	c.SyncGroup(req, func() {}, reply)
+}
+
+// TestStalledJournal: what a client can have written again and again is refused; what needs no record is answered.
+func TestStalledJournal(t *testing.T) {
+	inCoordinator(t, func(t *testing.T, c *Coordinator, j *journal) {
+		id := groupIn(1, 0)
+		joined := c.join(t, joinSpec{group: id, version: 3})
+		sync := &kmsg.SyncGroupRequest{Version: 3, Group: id, MemberID: joined.MemberID, Generation: 1}
+		sync.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: joined.MemberID, MemberAssignment: []byte{1}}}
+		commit := commitOf(id, joined.MemberID, 1, "t", 0, 5)
+		static := joinSpec{group: groupIn(1, 1), version: 5, instance: ptr("static")}
+		code := func() []int16 {
+			return []int16{
+				call(t, c.sync, sync).ErrorCode, call(t, c.OffsetCommit, commit).Topics[0].Partitions[0].ErrorCode, c.join(t, static).ErrorCode,
+			}
+		}
+		j.stalled = true
+		refused := int16(protocol.CodeCoordinatorNotAvailable)
+		if got := code(); !slices.Equal(got, []int16{refused, refused, refused}) || len(j.shards[1]) != 0 {
+			t.Errorf("sync, commit and static join: codes %v with %d records, want %d and none", got, len(j.shards[1]), refused)
+		}
+		beat := &kmsg.HeartbeatRequest{Group: id, MemberID: joined.MemberID, Generation: 1}
+		wantCode(t, "heartbeat", call(t, c.Heartbeat, beat).ErrorCode, protocol.CodeNone)
+		wantCode(t, "another's join", c.join(t, joinSpec{group: groupIn(1, 2), version: 3}).ErrorCode, protocol.CodeNone)
+		j.stalled = false
+		if got := code(); !slices.Equal(got, []int16{0, 0, 0}) || len(j.shards[1]) != 2 {
+			t.Errorf("sync, commit and static join: codes %v with %d records, want 0 and 2", got, len(j.shards[1]))
+		}
+	})
 }
 
 func TestCoordinatorServesAGroup(t *testing.T) {

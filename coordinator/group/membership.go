@@ -20,7 +20,11 @@ func (c *Coordinator) JoinGroup(req *kmsg.JoinGroupRequest, client Client, reply
 		resp.Version, resp.Members = j.req.Version, []kmsg.JoinGroupResponseMember{}
 		reply(&resp)
 	}
-	c.submit(c.shardOf(req.Group),
+	submit := c.submit
+	if req.InstanceID != nil && req.MemberID == "" { // takes a member's place, which is written
+		submit = c.submitWrite
+	}
+	submit(c.shardOf(req.Group),
 		func(m *machine) { m.joinGroup(j) },
 		func(err error) { refuse(codeOf(err)) })
 }
@@ -44,7 +48,11 @@ func (c *Coordinator) SyncGroup(req *kmsg.SyncGroupRequest, read func(), reply f
 		return
 	}
 	w := &syncWaiter{version: req.Version, reply: reply}
-	c.submit(c.shardOf(req.Group),
+	submit := c.submit
+	if len(req.GroupAssignment) > 0 {
+		submit = c.submitWrite
+	}
+	submit(c.shardOf(req.Group),
 		func(m *machine) {
 			m.syncGroup(req, w)
 			read()

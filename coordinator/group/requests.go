@@ -29,7 +29,7 @@ func (c *Coordinator) OffsetCommit(req *kmsg.OffsetCommitRequest, reply func(*km
 		reply(in.resp)
 		return
 	}
-	c.replyAll(c.shardOf(req.Group),
+	c.replyTo(c.submitWrite, c.shardOf(req.Group),
 		func(m *machine) { m.commitOffsets(in) },
 		in.refuse,
 		func() { reply(in.resp) })

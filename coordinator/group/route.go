@@ -36,19 +36,33 @@ func (c *Coordinator) shardOf(group string) int32 { return ShardOf(group, c.o.Sh
 
 // submit runs op on the machine that has the group.
 func (c *Coordinator) submit(shard int32, op func(*machine), fail func(error)) {
-	c.runtime.Submit(shard, func(m *machine, now time.Time, out *coordinator.Output) {
+	c.runtime.Submit(shard, begun(op), fail)
+}
+
+// submitWrite is submit for what a client may ask for again and again and is written each time.
+func (c *Coordinator) submitWrite(shard int32, op func(*machine), fail func(error)) {
+	c.runtime.SubmitWrite(shard, begun(op), fail)
+}
+
+func begun(op func(*machine)) func(*machine, time.Time, *coordinator.Output) {
+	return func(m *machine, now time.Time, out *coordinator.Output) {
 		m.begin(now, out)
 		op(m)
-	}, fail)
+	}
 }
 
 // replyAll is submit for requests with one answer: op fills it in, code puts an error into it, send sends it.
 func (c *Coordinator) replyAll(shard int32, op func(*machine), code func(protocol.ErrorCode), send func()) {
+	c.replyTo(c.submit, shard, op, code, send)
+}
+
+// replyTo is replyAll by submit or submitWrite.
+func (c *Coordinator) replyTo(submit func(int32, func(*machine), func(error)), shard int32, op func(*machine), code func(protocol.ErrorCode), send func()) {
 	fail := func(err error) {
 		code(codeOf(err))
 		send()
 	}
-	c.submit(shard, func(m *machine) {
+	submit(shard, func(m *machine) {
 		op(m)
 		m.out.Reply(func(err error) {
 			if err != nil {
