@@ -43,3 +43,27 @@ func TestBodyReader(t *testing.T) {
 		t.Errorf("write after detach: wrote %d bytes, error %v; want %v", n, err, errDetached)
 	}
 }
+
+// TestBodyProgress: a body goes in parts that show how far it is, and at its end has longer for what a socket may still hold.
+func TestBodyProgress(t *testing.T) {
+	const size = 2<<20 + 1
+	for name, take := range map[string]func(*bodyReader) error{
+		"to a connection": func(r *bodyReader) error { _, err := r.WriteTo(io.Discard); return err },
+		"encrypted": func(r *bodyReader) error {
+			_, err := io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{r}, make([]byte, partMax))
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newBodyReader(objectstore.Body{Pieces: [][]byte{make([]byte, 1), nil, make([]byte, size-1)}, Size: size})
+			var steps []int64
+			r.progress = func(times int64) { steps = append(steps, times) }
+			if err := take(r); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(steps); n < size/partMax+1 || n > size/partMax+2 || steps[0] != 2 || steps[n-1] != 3 {
+				t.Errorf("progress %v, want %d steps of 2 and one of 3", steps, size/partMax)
+			}
+		})
+	}
+}
