@@ -34,7 +34,7 @@ func (w *world) run() *violation {
 	w.runUntil(w.now()+w.cfg.span, nil)
 	w.heal()
 	w.inspect("healed")
-	if w.violation == nil && w.chance(.5) {
+	if w.violation == nil && w.chance(.2) {
 		w.linger()
 		w.inspect("long after")
 	}
