@@ -3,6 +3,7 @@ package wal
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/objectstore"
@@ -67,10 +68,12 @@ func (p *prefetcher) start(seq int64) {
 	})
 }
 
-// deadlineStore bounds every request of a store.
+// deadlineStore bounds every request of a store. Reads that took too long stretch the bound of those that follow, up to eightfold: the slots
+// that are read together share a link, and one that is too slow for all of them would else never bring any.
 type deadlineStore struct {
 	objectstore.Store
 	limit time.Duration
+	late  *atomic.Int32
 }
 
 // Put implements objectstore.Store.
@@ -82,9 +85,13 @@ func (d deadlineStore) Put(ctx context.Context, key string, body []byte) error {
 
 // Get implements objectstore.Store.
 func (d deadlineStore) Get(ctx context.Context, key string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, d.limit)
+	limited, cancel := context.WithTimeout(ctx, d.limit<<min(d.late.Load(), 3))
 	defer cancel()
-	return d.Store.Get(ctx, key)
+	object, err := d.Store.Get(limited, key)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		d.late.Add(1)
+	}
+	return object, err
 }
 
 // deadlineRegistry bounds every transaction of a registry.

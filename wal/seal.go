@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/objectstore"
@@ -19,7 +20,7 @@ type SealOptions struct {
 	Name string
 	// Prefetch is how many slots are read in parallel, default and at least MaxWindow+1.
 	Prefetch int
-	// AttemptTimeout bounds one request, default 10 s.
+	// AttemptTimeout bounds one request, default 10 s; reads that are late stretch that of later ones, up to eightfold.
 	AttemptTimeout time.Duration
 	// Random draws the pauses between attempts; default one that nobody can foresee. It is used by one goroutine.
 	Random rand.Source
@@ -42,7 +43,7 @@ func Seal(ctx context.Context, store objectstore.Store, reg Registry, life Life,
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	limited := deadlineStore{store, o.AttemptTimeout}
+	limited := deadlineStore{store, o.AttemptTimeout, new(atomic.Int32)}
 	reads := newPrefetcher(ctx, limited, life, o.Prefetch)
 	defer reads.close()
 	s := &sealer{

@@ -123,6 +123,7 @@ func TestSeal(t *testing.T) {
 		{"first read of the recovery is damaged", 3, []faultstore.Rule{
 			{Op: faultstore.Get, Match: func(k string) bool { return k == RecoveryKey(simLife) }, Fault: faultstore.Flip, Limit: 1},
 		}, nil},
+		{"reads over a slow link", 3, []faultstore.Rule{{Op: faultstore.Get, Latency: time.Minute}}, nil},
 		{"requests hang", 3, []faultstore.Rule{{Latency: time.Hour, Limit: 8}}, nil},
 		{"registry loses requests", 3, nil, limit(5, false)},
 		{"registry loses answers", 3, nil, limit(5, true)},
