@@ -51,6 +51,7 @@ type fetching struct {
 	results  []partition.ReadResult
 	bytes    int
 	admitted int  // of bytes, by the budget of answers
+	spent    bool // the byte budget has no room for what comes next
 	stop     bool // something has to be said at once: an error or a diverging epoch
 }
 
@@ -126,7 +127,7 @@ func (f *fetching) read(ctx context.Context, budget int) {
 	f.logs = make([]*partition.Log, len(f.plan.targets))
 	f.parts = make([]protocol.FetchPartition, len(f.plan.targets))
 	f.release()
-	f.bytes, f.stop = 0, false
+	f.bytes, f.spent, f.stop = 0, false, false
 	for i, t := range f.plan.targets {
 		p := &f.parts[i]
 		*p = protocol.NewFetchPartition(t.partition)
@@ -165,12 +166,18 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 		return code
 	}
 	isolation := partition.Isolation(f.req.IsolationLevel)
-	r, err := l.Read(ctx, partition.ReadInput{
+	in := partition.ReadInput{
 		Offset: t.offset, MaxBytes: min(int(t.maxBytes), max(left, 0)), AtLeastOne: f.bytes == 0, Isolation: isolation,
-	})
+	}
+	if f.spent || ctx.Err() != nil {
+		in.MaxBytes, in.AtLeastOne = 0, false
+	}
+	r, err := l.Read(ctx, in)
 	if err != nil {
 		return f.codeOf(ctx, err)
 	}
+	// As in Kafka, where a part of the batch takes what is left. To go on would load a block of each partition behind and send none.
+	f.spent = f.spent || f.bytes > 0 && len(r.Batches) == 0 && t.offset < r.HighWatermark && left <= int(t.maxBytes)
 	f.logs[i] = l
 	f.results = append(f.results, r)
 	p.Batches = r.Batches

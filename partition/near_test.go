@@ -71,3 +71,18 @@ func TestReadNearByPartitionLimit(t *testing.T) {
 		t.Errorf("%d reads of the store for %d", got, reads)
 	}
 }
+
+// TestReadOfNoBytesLoadsNothing: a read that may return nothing tells where the log ends, and leaves the store alone.
+func TestReadOfNoBytesLoadsNothing(t *testing.T) {
+	hs := &hookStore{}
+	n := cold(t, func(n *node, l *Log) {
+		l.try(sized(1000, 0))
+		n.commit()
+		n.checkpointed(t)
+	}, func(o *Options) { hs.Store = o.Store; o.Store = hs })
+	before := hs.reads.Load()
+	r, err := n.log(0).Read(context.Background(), ReadInput{})
+	if reads := hs.reads.Load() - before; err != nil || r.Bytes != 0 || r.HighWatermark != 1 || reads != 0 {
+		t.Errorf("%d bytes, high watermark %d, %v, with %d reads from the store", r.Bytes, r.HighWatermark, err, reads)
+	}
+}

@@ -62,7 +62,7 @@ const nearMax = 4*pieceMax - pieceMax/4
 const planMax = 256
 
 // Read returns committed batches from in.Offset on. A result may be shorter than what is there; it is empty at the high watermark, and
-// when the first batch exceeds MaxBytes without AtLeastOne. Errors: ErrOffsetOutOfRange, ErrUnknownPartition, ErrStorage, ErrCorrupt
+// when the first batch exceeds MaxBytes without AtLeastOne: nothing is loaded when MaxBytes alone says so. Errors: ErrOffsetOutOfRange, ErrUnknownPartition, ErrStorage, ErrCorrupt
 // or that of ctx; one that concerns what lies behind the first batch shortens the result instead.
 func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
 	res, err := l.read(ctx, in, false)
@@ -80,7 +80,7 @@ func (l *Log) Read(ctx context.Context, in ReadInput) (ReadResult, error) {
 func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, error) {
 	var buf [4]Extent
 	plan, old, res, err := l.plan(in, stored, buf[:0])
-	if err != nil || in.Offset >= res.HighWatermark {
+	if err != nil || in.Offset >= res.HighWatermark || in.MaxBytes <= 0 && !in.AtLeastOne {
 		return res, err
 	}
 	if len(old.parts) > 0 {

@@ -1,0 +1,88 @@
+package broker
+
+import (
+	"context"
+	"io"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/tidemill/tidemill/objectstore"
+	"github.com/tidemill/tidemill/protocol"
+)
+
+// A readStore is a store that is far, whose reads of data are counted, and hang while it is told so, as those of a service that is away.
+type readStore struct {
+	objectstore.Store
+	reads atomic.Int64
+	hangs atomic.Bool
+}
+
+func startOnReadStore(t *testing.T, args ...string) (*testBroker, *readStore) {
+	t.Helper()
+	s := &readStore{}
+	b := prepareBroker(t, func(below objectstore.Store) objectstore.Store { s.Store = below; return s }, args...)
+	b.start()
+	return b, s
+}
+
+func (s *readStore) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
+	if strings.HasPrefix(key, "wal/") || strings.HasPrefix(key, "segment/") {
+		s.reads.Add(1)
+		if s.hangs.Load() {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+	}
+	return s.Store.ReadAt(ctx, key, p, off)
+}
+
+func (s *readStore) Close() error { return s.Store.(io.Closer).Close() }
+
+// fetchPartitions asks for the first n partitions of a topic from their beginning.
+func fetchPartitions(topic string, n int) *kmsg.FetchRequest {
+	req := fetchRequest(12, topic, protocol.TopicID{}, 0, 0)
+	one := req.Topics[0].Partitions[0]
+	for i := 1; i < n; i++ {
+		one.Partition = int32(i)
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, one)
+	}
+	return req
+}
+
+// TestFetchReadsNotWhatItMayNotSend: once a fetch has no room for a batch it loads nothing for the partitions behind, whose marks it tells.
+func TestFetchReadsNotWhatItMayNotSend(t *testing.T) {
+	t.Parallel()
+	b, s := startOnReadStore(t)
+	c := dial(t, b.kafka)
+	const n = 10
+	c.createTopic("t", n)
+	for i := range n {
+		wantCode(t, "produce", c.produce("t", int32(i), batchOf(strings.Repeat("x", 9000))).ErrorCode, protocol.CodeNone)
+	}
+	b.restart(t)
+	c = dial(t, b.kafka)
+	before := s.reads.Load()
+	req := fetchPartitions("t", n)
+	req.MaxBytes = 10_000
+	for i, p := range ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions {
+		if p.ErrorCode != 0 || p.HighWatermark != 1 || len(p.RecordBatches) > 0 != (i == 0) {
+			t.Errorf("partition %d: code %d, high watermark %d, %d bytes", i, p.ErrorCode, p.HighWatermark, len(p.RecordBatches))
+		}
+	}
+	// An index and a block of the first, and of the one that did not fit.
+	if reads := s.reads.Load() - before; reads > 4 {
+		t.Errorf("%d reads from the store for one batch", reads)
+	}
+
+	// A limit of the first partition that is too small for it says nothing of the others.
+	req.MaxBytes = 1 << 20
+	req.Topics[0].Partitions[1].PartitionMaxBytes = 100
+	for i, p := range ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions {
+		if len(p.RecordBatches) > 0 != (i != 1) {
+			t.Errorf("partition %d: %d bytes", i, len(p.RecordBatches))
+		}
+	}
+}
