@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -27,7 +28,10 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 	resp := &protocol.FetchResponse{ErrorCode: plan.code}
 	release := func() {}
 	if plan.code == protocol.CodeNone {
-		f := &fetching{b: b, c: c, v: v, req: req, plan: plan, deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond)}
+		f := &fetching{
+			b: b, c: c, v: v, req: req, plan: plan,
+			deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond), patience: b.storePatience,
+		}
 		f.run(c.ctx)
 		f.admit(c.ctx)
 		f.respond(resp)
@@ -44,6 +48,8 @@ type fetching struct {
 	req      *kmsg.FetchRequest
 	plan     fetchPlan
 	deadline time.Time
+	// patience is how long all that is read from the store may still take together.
+	patience time.Duration
 
 	logs  []*partition.Log // of the targets that can be read, else nil
 	parts []protocol.FetchPartition
@@ -122,8 +128,13 @@ func (f *fetching) release() {
 	f.results = nil
 }
 
-// read fills parts from the logs, each partition in order from what is left of the budget (F2).
+// read fills parts from the logs, each partition in order from what is left of the budget (F2). Data that the store does not give in time
+// is left out, and goes on to be loaded for the next fetch: what others have in memory must not wait for it.
 func (f *fetching) read(ctx context.Context, budget int) {
+	loading, cancel := context.WithTimeout(ctx, f.patience)
+	defer cancel()
+	begun := time.Now()
+	defer func() { f.patience -= time.Since(begun) }()
 	f.logs = make([]*partition.Log, len(f.plan.targets))
 	f.parts = make([]protocol.FetchPartition, len(f.plan.targets))
 	f.release()
@@ -131,7 +142,7 @@ func (f *fetching) read(ctx context.Context, budget int) {
 	for i, t := range f.plan.targets {
 		p := &f.parts[i]
 		*p = protocol.NewFetchPartition(t.partition)
-		p.ErrorCode = f.readOne(ctx, i, p, budget-f.bytes)
+		p.ErrorCode = f.readOne(ctx, loading, i, p, budget-f.bytes)
 		if p.ErrorCode != protocol.CodeNone || p.DivergingEpoch.Epoch >= 0 {
 			f.stop = true
 		}
@@ -141,7 +152,7 @@ func (f *fetching) read(ctx context.Context, budget int) {
 	}
 }
 
-func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartition, left int) protocol.ErrorCode {
+func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.FetchPartition, left int) protocol.ErrorCode {
 	t := f.plan.targets[i]
 	topic, code := f.topicOf(t)
 	if code != protocol.CodeNone {
@@ -172,12 +183,12 @@ func (f *fetching) readOne(ctx context.Context, i int, p *protocol.FetchPartitio
 	if f.spent || ctx.Err() != nil {
 		in.MaxBytes, in.AtLeastOne = 0, false
 	}
-	r, err := l.Read(ctx, in)
-	if err != nil {
-		return f.codeOf(ctx, err)
+	r, err := l.Read(loading, in)
+	if code := f.codeOf(loading, err); code != protocol.CodeNone {
+		return code
 	}
 	// As in Kafka, where a part of the batch takes what is left. To go on would load a block of each partition behind and send none.
-	f.spent = f.spent || f.bytes > 0 && len(r.Batches) == 0 && t.offset < r.HighWatermark && left <= int(t.maxBytes)
+	f.spent = f.spent || err == nil && f.bytes > 0 && len(r.Batches) == 0 && t.offset < r.HighWatermark && left <= int(t.maxBytes)
 	f.logs[i] = l
 	f.results = append(f.results, r)
 	p.Batches = r.Batches
@@ -210,9 +221,9 @@ func (f *fetching) topicOf(t *fetchTarget) (*metadata.Topic, protocol.ErrorCode)
 	return topic, code
 }
 
-// codeOf maps a failed read to a code that consumers survive (F4). A request that was cut short has found nothing.
+// codeOf maps a failed read to a code that consumers survive (F4). A read that was cut short, with its ctx, has found nothing.
 func (f *fetching) codeOf(ctx context.Context, err error) protocol.ErrorCode {
-	if err == nil || ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return protocol.CodeNone
 	}
 	switch code := codeOf(err); code {

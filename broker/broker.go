@@ -41,6 +41,8 @@ type Broker struct {
 	pacing  pacing
 	// loadPace is how loads are measured; tests shorten it.
 	loadPace loadPace
+	// storePatience is how long a fetch waits for the store; tests shorten it.
+	storePatience time.Duration
 
 	// wrapStore lets tests put faults between the broker and its store; nil otherwise.
 	wrapStore func(objectstore.Store) objectstore.Store

@@ -10,6 +10,8 @@ const (
 	answerSmall = 64 << 10
 	// answerPatience is how long an answer waits for memory before it is sent empty: less than clients wait for it.
 	answerPatience = 10 * time.Second
+	// storePatience is how long a fetch waits for old data, of all its partitions together.
+	storePatience = 10 * time.Second
 )
 
 // admit makes room for what was read among the answers that clients have not taken yet: a client that does not read would

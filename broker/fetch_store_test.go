@@ -4,8 +4,10 @@ import (
 	"context"
 	"io"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -13,16 +15,24 @@ import (
 	"github.com/tidemill/tidemill/protocol"
 )
 
-// A readStore is a store that is far, whose reads of data are counted, and hang while it is told so, as those of a service that is away.
+// A readStore is a store that is far, whose reads of data are counted, and wait while it is shut, as those of a service that hangs.
 type readStore struct {
 	objectstore.Store
 	reads atomic.Int64
-	hangs atomic.Bool
+	open  atomic.Pointer[chan struct{}]
+}
+
+// shut makes reads wait until the returned function is called.
+func (s *readStore) shut() (reopen func()) {
+	opened := make(chan struct{})
+	s.open.Store(&opened)
+	return sync.OnceFunc(func() { close(opened) })
 }
 
 func startOnReadStore(t *testing.T, args ...string) (*testBroker, *readStore) {
 	t.Helper()
 	s := &readStore{}
+	s.shut()()
 	b := prepareBroker(t, func(below objectstore.Store) objectstore.Store { s.Store = below; return s }, args...)
 	b.start()
 	return b, s
@@ -31,8 +41,9 @@ func startOnReadStore(t *testing.T, args ...string) (*testBroker, *readStore) {
 func (s *readStore) ReadAt(ctx context.Context, key string, p []byte, off int64) error {
 	if strings.HasPrefix(key, "wal/") || strings.HasPrefix(key, "segment/") {
 		s.reads.Add(1)
-		if s.hangs.Load() {
-			<-ctx.Done()
+		select {
+		case <-*s.open.Load():
+		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
@@ -84,5 +95,46 @@ func TestFetchReadsNotWhatItMayNotSend(t *testing.T) {
 		if len(p.RecordBatches) > 0 != (i != 1) {
 			t.Errorf("partition %d: %d bytes", i, len(p.RecordBatches))
 		}
+	}
+}
+
+// TestOldDataStarvesNotTheTail: while reads from the store hang, a fetch is answered with what lies in memory, and without an error for the
+// rest, which goes on to be loaded.
+func TestOldDataStarvesNotTheTail(t *testing.T) {
+	t.Parallel()
+	b, s := startOnReadStore(t)
+	c := dial(t, b.kafka)
+	const old, n = 2, 3
+	c.createTopic("t", n)
+	for i := range old {
+		wantCode(t, "old", c.produce("t", int32(i), batchOf("old")).ErrorCode, protocol.CodeNone)
+	}
+	b.patience = 100 * time.Millisecond
+	b.restart(t)
+	c = dial(t, b.kafka)
+	wantCode(t, "new", c.produce("t", old, batchOf("new")).ErrorCode, protocol.CodeNone)
+	reopen := s.shut()
+	defer reopen()
+	before := s.reads.Load()
+	req := fetchPartitions("t", n)
+	req.MinBytes, req.MaxWaitMillis = 1, 60_000
+	for i, p := range ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions {
+		if p.ErrorCode != 0 || p.HighWatermark != 1 || len(p.RecordBatches) > 0 != (i == old) {
+			t.Errorf("partition %d: code %d, high watermark %d, %d bytes", i, p.ErrorCode, p.HighWatermark, len(p.RecordBatches))
+		}
+	}
+	if p := fetched(c, fetchPartitions("t", 1)); p.ErrorCode != 0 || p.HighWatermark != 1 || len(p.RecordBatches) > 0 {
+		t.Errorf("old data alone: code %d, high watermark %d, %d bytes", p.ErrorCode, p.HighWatermark, len(p.RecordBatches))
+	}
+	reopen()
+	waitFor(t, "the old data", func() bool {
+		got := 0
+		for _, p := range ask[*kmsg.FetchResponse](c, req).Topics[0].Partitions {
+			got += min(len(p.RecordBatches), 1)
+		}
+		return got == n
+	})
+	if reads := s.reads.Load() - before; reads > 2*old { // an index and a block of each
+		t.Errorf("%d reads from the store: what was begun did not go on", reads)
 	}
 }

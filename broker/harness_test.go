@@ -22,18 +22,19 @@ import (
 
 // A testBroker is a broker in this process, on free ports and a folder of its own.
 type testBroker struct {
-	t       *testing.T
-	dir     string
-	kafka   string
-	http    string
-	args    []string
-	wrap    func(objectstore.Store) objectstore.Store // nil: the store as it is
-	wrapM   func(partition.ManifestStore) partition.ManifestStore
-	pace    *loadPace // nil: as always
-	stop    context.CancelFunc
-	stopped chan error
-	logs    lockedBuffer
-	broker  *Broker // the latest run
+	t        *testing.T
+	dir      string
+	kafka    string
+	http     string
+	args     []string
+	wrap     func(objectstore.Store) objectstore.Store // nil: the store as it is
+	wrapM    func(partition.ManifestStore) partition.ManifestStore
+	pace     *loadPace     // nil: as always
+	patience time.Duration // with the store; 0: as always
+	stop     context.CancelFunc
+	stopped  chan error
+	logs     lockedBuffer
+	broker   *Broker // the latest run
 }
 
 // startBroker starts a broker that ends with the test. args are further flags.
@@ -92,6 +93,9 @@ func (b *testBroker) begin() {
 	broker.wrapStore, broker.wrapManifests = b.wrap, b.wrapM
 	if b.pace != nil {
 		broker.loadPace = *b.pace
+	}
+	if b.patience > 0 {
+		broker.storePatience = b.patience
 	}
 	b.broker = broker
 	go func() { b.stopped <- broker.run(ctx, "test", &b.logs) }()

@@ -66,7 +66,7 @@ func Run(ctx context.Context, cfg *config.Config, version string, out io.Writer,
 }
 
 func newBroker(cfg *config.Config, log *slog.Logger) *Broker {
-	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}, loadPace: defaultLoadPace}
+	b := &Broker{cfg: cfg, log: log, reg: prometheus.NewRegistry(), windows: &wal.Windows{}, loadPace: defaultLoadPace, storePatience: storePatience}
 	b.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	b.fenced = make(chan error, 1)
 	b.known.topics = map[protocol.TopicID]*metadata.Topic{}
