@@ -174,6 +174,7 @@ func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.Fetc
 		return code
 	}
 	if code, diverges := f.checkLastEpoch(l, t, p); code != protocol.CodeNone || diverges {
+		f.tellLeader(p, topic, code)
 		return code
 	}
 	isolation := partition.Isolation(f.req.IsolationLevel)
@@ -184,7 +185,12 @@ func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.Fetc
 		in.MaxBytes, in.AtLeastOne = 0, false
 	}
 	r, err := l.Read(loading, in)
-	if code := f.codeOf(loading, err); code != protocol.CodeNone {
+	code = f.codeOf(loading, err)
+	if f.mayBeElsewhere(l, t.offset, r.State, code) {
+		code = protocol.CodeNotLeaderOrFollower
+	}
+	if code != protocol.CodeNone {
+		f.tellLeader(p, topic, code)
 		return code
 	}
 	// As in Kafka, where a part of the batch takes what is left. To go on would load a block of each partition behind and send none.
@@ -197,6 +203,19 @@ func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.Fetc
 		p.AbortedTransactions = []protocol.AbortedTransaction{} // F6
 	}
 	return protocol.CodeNone
+}
+
+// mayBeElsewhere reports whether what a client asks for may be with another leader that this broker does not know of. A log that has ended
+// gets no more records, and wakes who waits for them at once; and who is not sure to lead must not say that an offset is behind the end:
+// a client without a leader epoch would give up its position.
+func (f *fetching) mayBeElsewhere(l *partition.Log, offset int64, s partition.State, code protocol.ErrorCode) bool {
+	switch code {
+	case protocol.CodeNone:
+		return offset >= s.HighWatermark && l.Ended()
+	case protocol.CodeOffsetOutOfRange:
+		return offset > s.EndOffset && f.b.checkFresh(l) != protocol.CodeNone
+	}
+	return false
 }
 
 // tellLeader says who leads to a client that asked the wrong broker or believes in an older epoch (A9, KIP-951).
@@ -235,16 +254,22 @@ func (f *fetching) codeOf(ctx context.Context, err error) protocol.ErrorCode {
 }
 
 // checkLastEpoch compares the epoch of the last record that the client has with the log's history (F11). Logs are never
-// truncated, so only a client of another log diverges.
+// truncated, so only a client of another log diverges, or one that knows a newer leader than this broker does.
 func (f *fetching) checkLastEpoch(l *partition.Log, t *fetchTarget, p *protocol.FetchPartition) (protocol.ErrorCode, bool) {
 	if t.lastEpoch < 0 || f.req.Version < 12 {
 		return protocol.CodeNone, false
 	}
 	epoch, end := l.EndOffsetForEpoch(t.lastEpoch)
+	unknown, diverges := epoch < 0 || end < 0, epoch < t.lastEpoch || end < t.offset
+	if unknown || diverges {
+		if code := f.b.checkFresh(l); code != protocol.CodeNone {
+			return code, false
+		}
+	}
 	switch {
-	case epoch < 0 || end < 0:
+	case unknown:
 		return protocol.CodeOffsetOutOfRange, false
-	case epoch < t.lastEpoch || end < t.offset:
+	case diverges:
 		p.DivergingEpoch = protocol.EpochEnd{Epoch: epoch, EndOffset: end}
 		return protocol.CodeNone, true
 	}

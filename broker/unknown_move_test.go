@@ -65,16 +65,35 @@ func (s *silentManifests) CommitManifests(ctx context.Context, life wal.Life, up
 	return s.ManifestStore.CommitManifests(ctx, life, updates)
 }
 
+// startSilenced starts two brokers, of which the first may come to hear nothing of etcd.
+func startSilenced(t *testing.T) (from, to *testBroker, s *silentManifests) {
+	t.Helper()
+	etcd, s := startEtcd(t), &silentManifests{}
+	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir()}
+	from = prepareBroker(t, nil, append(shared, "--broker-id", "1")...)
+	from.wrapM = func(below partition.ManifestStore) partition.ManifestStore { s.ManifestStore = below; return s }
+	from.start()
+	return from, startBroker(t, append(shared, "--broker-id", "2")...), s
+}
+
+// loseMove moves a partition so that its old owner does not know it. It returns who tells what metadata say of it.
+func (s *silentManifests) loseMove(t *testing.T, from, to *testBroker, id protocol.PartitionID) (now func() metadata.Partition) {
+	t.Helper()
+	s.armed.Store(true)
+	now = func() metadata.Partition { return from.broker.meta.Image().TopicsByID[id.Topic].Partitions[0] }
+	if err := to.broker.meta.Reassign(t.Context(), []metadata.Reassignment{{ID: id, To: to.broker.life, Was: now()}})[0]; err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the new owner to serve it", func() bool { _, open := to.broker.logs.Get(id); return open })
+	waitFor(t, "the old one not to know", func() bool { l, open := from.broker.logs.Get(id); return open && l.Ended() })
+	return now
+}
+
 // TestMoveOfUnknownOutcome: a partition of __consumer_offsets moves, and its old owner is not told. While that does not know it coordinates no
 // group; and when the partition comes back before it knows, it serves it again.
 func TestMoveOfUnknownOutcome(t *testing.T) {
 	t.Parallel()
-	etcd, s := startEtcd(t), &silentManifests{}
-	shared := []string{"--cluster", etcd.url(), "--bucket", "file://" + t.TempDir()}
-	from := prepareBroker(t, nil, append(shared, "--broker-id", "1")...)
-	from.wrapM = func(below partition.ManifestStore) partition.ManifestStore { s.ManifestStore = below; return s }
-	from.start()
-	to := startBroker(t, append(shared, "--broker-id", "2")...)
+	from, to, s := startSilenced(t)
 	c := dial(t, from.kafka)
 	c.awaitBrokers(2)
 	const group = "g0"
@@ -91,13 +110,7 @@ func TestMoveOfUnknownOutcome(t *testing.T) {
 		t.Fatalf("a stranger's heartbeat is answered %v", got)
 	}
 
-	s.armed.Store(true)
-	now := func() metadata.Partition { return from.broker.meta.Image().TopicsByID[id.Topic].Partitions[0] }
-	if err := to.broker.meta.Reassign(t.Context(), []metadata.Reassignment{{ID: id, To: to.broker.life, Was: now()}})[0]; err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the new owner to serve it", func() bool { _, open := to.broker.logs.Get(id); return open })
-	waitFor(t, "the old one not to know", func() bool { l, open := from.broker.logs.Get(id); return open && l.Ended() })
+	now := s.loseMove(t, from, to, id)
 	waitFor(t, "its coordinator to end", func() bool { return heartbeat() == protocol.CodeNotCoordinator })
 
 	if err := to.broker.handOver(t.Context(), []partition.Transfer{{ID: id, To: from.broker.life}}); err != nil {
@@ -156,4 +169,42 @@ func TestNoHandOverIntoSilence(t *testing.T) {
 	m.refuses.Store(false)
 	etcd.start()
 	waitFor(t, "the new owner to serve it", func() bool { _, open := to.broker.logs.Get(id); return open })
+}
+
+// TestFetchWhileAMoveIsUnknown: the old owner of a partition serves what it has, and sends away who asks for more: its long polls would end
+// at once, with nothing, and a position that only the new owner has is not out of range.
+func TestFetchWhileAMoveIsUnknown(t *testing.T) {
+	t.Parallel()
+	from, to, s := startSilenced(t)
+	c := dial(t, from.kafka)
+	c.awaitBrokers(2)
+	c.createAt("u", 1, 1) // and nothing is balanced
+	c.createAt("t", 1, 1)
+	wantCode(t, "before", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)
+	now := s.loseMove(t, from, to, protocol.PartitionID{Topic: topicID(t, from, "t")})
+	wantCode(t, "after", dial(t, to.kafka).produce("t", 0, batchOf("b", "c")).ErrorCode, protocol.CodeNone)
+
+	for _, tc := range []struct {
+		name      string
+		version   int16
+		offset    int64
+		lastEpoch int32
+		want      protocol.ErrorCode
+	}{
+		{"what it has", 12, 0, -1, protocol.CodeNone},
+		{"a long poll", 12, 1, -1, protocol.CodeNotLeaderOrFollower},
+		{"the end of the new owner", 10, 3, -1, protocol.CodeNotLeaderOrFollower},
+		{"an epoch of the new owner", 12, 3, now().LeaderEpoch, protocol.CodeNotLeaderOrFollower},
+		{"behind its end, of its own epoch", 12, 2, now().LeaderEpoch - 1, protocol.CodeNotLeaderOrFollower},
+		{"before the start", 12, -5, -1, protocol.CodeOffsetOutOfRange},
+	} {
+		req := fetchRequest(tc.version, "t", protocol.TopicID{}, 0, tc.offset)
+		req.MinBytes, req.MaxWaitMillis = 1, 5000
+		req.Topics[0].Partitions[0].LastFetchedEpoch = tc.lastEpoch
+		p := fetched(c, req)
+		wantCode(t, tc.name, p.ErrorCode, tc.want)
+		if p.DivergingEpoch.Epoch >= 0 || len(p.RecordBatches) > 0 != (tc.want == protocol.CodeNone) {
+			t.Errorf("%s: diverges at %d/%d, %d bytes", tc.name, p.DivergingEpoch.Epoch, p.DivergingEpoch.EndOffset, len(p.RecordBatches))
+		}
+	}
 }
