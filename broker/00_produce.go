@@ -22,6 +22,10 @@ func init() { handle(protocol.KeyProduce, (*Broker).produce) }
 // adminClientID is whom Kafka lets write to internal topics.
 const adminClientID = "__admin_client"
 
+// unsaidTimeout is how long produces with acks of 0 and 1 wait at least: Kafka minds the timeout of a request for acks=-1 only, and clients
+// set short ones that mean nothing there (A8).
+const unsaidTimeout = 30 * time.Second
+
 // A produceCall is one Produce request on its way. The last of its appends to end answers it, or its timer.
 type produceCall struct {
 	b       *Broker
@@ -40,7 +44,7 @@ type produceCall struct {
 		sync.Mutex
 		resp     *kmsg.ProduceResponse
 		answered bool
-		failed   bool
+		failed   bool // something was refused
 	}
 	pending atomic.Int32 // appends that have not ended, and the request itself
 }
@@ -210,13 +214,16 @@ func (p *produceCall) arm(d time.Duration) {
 	if p.pending.Load() == 1 {
 		return // every append has ended already
 	}
+	if p.acks != -1 {
+		d = max(d, unsaidTimeout)
+	}
 	p.timer = time.AfterFunc(max(d, time.Millisecond), p.expire)
 }
 
+// expire answers for what is not durable yet. That is no failure: it closes no connection.
 func (p *produceCall) expire() {
 	p.mu.Lock()
 	if !p.mu.answered {
-		p.mu.failed = true
 		for i := range p.mu.resp.Topics {
 			for j := range p.mu.resp.Topics[i].Partitions {
 				q := &p.mu.resp.Topics[i].Partitions[j]

@@ -7,8 +7,10 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/tidemill/tidemill/objectstore"
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
+	"github.com/tidemill/tidemill/server"
 )
 
 // initProducer asks for a producer id.
@@ -117,5 +119,50 @@ func TestRepackedBatchIsRead(t *testing.T) {
 	p := fetched(c, fetchRequest(12, "t", protocol.TopicID{}, 0, 0))
 	if _, err := record.CheckRecords(p.RecordBatches, record.Limits{}); err != nil {
 		t.Errorf("who fetches: %v", err)
+	}
+}
+
+// TestA8TimeoutIsForAllAcks: while storage is slow only a produce with acks=-1 ends with its timeout. One with acks=1 is answered when it is
+// stored, and acks=0 does not lose its connection.
+func TestA8TimeoutIsForAllAcks(t *testing.T) {
+	t.Parallel()
+	var g *gate
+	b := startBrokerOn(t, func(below objectstore.Store) objectstore.Store { g = newGate(below); return g })
+	c := dial(t, b.kafka)
+	c.createTopic("t", 1)
+	wantCode(t, "before", c.produce("t", 0, batchOf("a")).ErrorCode, protocol.CodeNone)
+	reopen := g.shut()
+	defer reopen()
+	request := func(acks int16, timeout int32) *kmsg.ProduceRequest {
+		req := produceRequest(11, "t", 0, batchOf("b"))
+		req.Acks, req.TimeoutMillis = acks, timeout
+		return req
+	}
+	none, one := dial(t, b.kafka), dial(t, b.kafka)
+	none.send(request(0, 1))
+	metadata := metadataRequest(12, "t")
+	behind := none.send(metadata)
+	stored := one.send(request(1, 1))
+	all := ask[*kmsg.ProduceResponse](c, request(-1, 200))
+	wantCode(t, "acks=-1", all.Topics[0].Partitions[0].ErrorCode, protocol.CodeRequestTimedOut)
+	reopen()
+	p := answer[*kmsg.ProduceResponse](one, request(1, 1), stored).Topics[0].Partitions[0]
+	if p.ErrorCode != 0 || p.BaseOffset < 1 {
+		t.Errorf("acks=1: code %d, offset %d", p.ErrorCode, p.BaseOffset)
+	}
+	wantCode(t, "behind acks=0", answer[*kmsg.MetadataResponse](none, metadata, behind).Topics[0].ErrorCode, protocol.CodeNone)
+}
+
+// TestA8ExpiryIsNoFailure: what is not stored after the longest wait is no reason to close a connection with acks=0; what was refused is.
+func TestA8ExpiryIsNoFailure(t *testing.T) {
+	for _, refused := range []bool{false, true} {
+		var got []server.Response
+		p := &produceCall{c: &call{done: func(r server.Response) { got = append(got, r) }}}
+		waiting := kmsg.ProduceResponseTopic{Partitions: []kmsg.ProduceResponseTopicPartition{{BaseOffset: -1}}}
+		p.mu.resp, p.mu.failed = &kmsg.ProduceResponse{Topics: []kmsg.ProduceResponseTopic{waiting}}, refused
+		p.expire()
+		if len(got) != 1 || !got[0].Silent || got[0].Close != refused {
+			t.Errorf("refused: %v: answered %+v", refused, got)
+		}
 	}
 }
