@@ -63,7 +63,8 @@ type targetKey struct {
 	partition int32
 }
 
-// A fetchTarget is one partition that a request wants to read.
+// A fetchTarget is one partition that a request wants to read. A session's is replaced, never changed: the request before may still read
+// it, on another connection.
 type fetchTarget struct {
 	targetKey
 	offset      int64
@@ -71,28 +72,26 @@ type fetchTarget struct {
 	leaderEpoch int32
 	lastEpoch   int32 // last fetched epoch, -1 for none
 
-	// What a session's client was last told; a full answer tells all.
-	toldHighWatermark, toldLogStart int64
+	told *toldMarks // nil without a session
 }
+
+// toldMarks are what a session's client was last told of a partition; a full answer tells all. The session's lock guards them.
+type toldMarks struct{ highWatermark, logStart int64 }
 
 func newFetchTarget(key targetKey, p *kmsg.FetchRequestTopicPartition) *fetchTarget {
-	t := &fetchTarget{targetKey: key, toldHighWatermark: -1, toldLogStart: -1}
-	t.update(p)
-	return t
-}
-
-func (t *fetchTarget) update(p *kmsg.FetchRequestTopicPartition) {
-	t.offset, t.maxBytes = p.FetchOffset, p.PartitionMaxBytes
-	t.leaderEpoch, t.lastEpoch = p.CurrentLeaderEpoch, p.LastFetchedEpoch
+	return &fetchTarget{
+		targetKey: key, offset: p.FetchOffset, maxBytes: p.PartitionMaxBytes,
+		leaderEpoch: p.CurrentLeaderEpoch, lastEpoch: p.LastFetchedEpoch,
+	}
 }
 
 // changed reports whether an incremental answer has to hold the partition, and notes what it says (KIP-227).
-func (t *fetchTarget) changed(p *protocol.FetchPartition) bool {
-	tell := len(p.Batches) > 0 || p.HighWatermark != t.toldHighWatermark || p.LogStartOffset != t.toldLogStart ||
+func (t *toldMarks) changed(p *protocol.FetchPartition) bool {
+	tell := len(p.Batches) > 0 || p.HighWatermark != t.highWatermark || p.LogStartOffset != t.logStart ||
 		p.ErrorCode != protocol.CodeNone || p.DivergingEpoch.Epoch >= 0
-	t.toldHighWatermark, t.toldLogStart = p.HighWatermark, p.LogStartOffset
+	t.highWatermark, t.logStart = p.HighWatermark, p.LogStartOffset
 	if p.ErrorCode != protocol.CodeNone {
-		t.toldHighWatermark = -1 // so that the recovery is told too
+		t.highWatermark = -1 // so that the recovery is told too
 	}
 	return tell
 }
@@ -237,6 +236,7 @@ func (s *fetchSessions) dropLocked(f *fetchSession) {
 // keep adds a target behind the others. Its name must outlive the request. The caller holds mu, or is the only one to know
 // the session.
 func (f *fetchSession) keep(t *fetchTarget) {
+	t.told = &toldMarks{-1, -1}
 	f.mu.index[t.targetKey] = f.mu.order.PushBack(t)
 }
 
@@ -269,11 +269,14 @@ func (f *fetchSession) advance(req *kmsg.FetchRequest) ([]*fetchTarget, protocol
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
 			key := targetKey{t.TopicID, name, p.Partition}
-			if e, ok := f.mu.index[key]; ok {
-				e.Value.(*fetchTarget).update(p)
-			} else {
+			e, ok := f.mu.index[key]
+			if !ok {
 				f.keep(newFetchTarget(key, p))
+				continue
 			}
+			was := e.Value.(*fetchTarget)
+			now := newFetchTarget(was.targetKey, p)
+			now.told, e.Value = was.told, now
 		}
 	}
 	for _, t := range req.ForgottenTopics {
@@ -298,7 +301,7 @@ func (f *fetchSession) told(targets []*fetchTarget, parts []protocol.FetchPartit
 	defer f.mu.Unlock()
 	tell := make([]bool, len(targets))
 	for i, t := range targets {
-		tell[i] = t.changed(&parts[i]) || !incremental
+		tell[i] = t.told.changed(&parts[i]) || !incremental
 		if len(parts[i].Batches) == 0 {
 			continue
 		}

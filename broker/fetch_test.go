@@ -61,3 +61,34 @@ func TestF4(t *testing.T) {
 		t.Errorf("a request that was cut short is answered %v", code)
 	}
 }
+
+// TestF8TwoRequestsOfASession: what one request of a session reads is not changed by the next, on another connection; and what one was told
+// the other need not be.
+func TestF8TwoRequestsOfASession(t *testing.T) {
+	var s fetchSessions
+	plan := func(session, epoch int32, offset int64) fetchPlan {
+		t.Helper()
+		req := fetchRequest(12, "t", protocol.TopicID{}, 0, offset)
+		req.SessionID, req.SessionEpoch = session, epoch
+		p := s.plan(req, 1, time.UnixMilli(0))
+		if p.code != protocol.CodeNone || p.session == nil || len(p.targets) != 1 {
+			t.Fatalf("code %v, %d targets", p.code, len(p.targets))
+		}
+		return p
+	}
+	first := plan(0, initialEpoch, 1)
+	second := plan(first.session.id, 1, 2)
+	third := plan(first.session.id, 2, 3)
+	for i, p := range []fetchPlan{first, second, third} {
+		if got := p.targets[0].offset; got != int64(i+1) {
+			t.Errorf("request %d reads at %d", i+1, got)
+		}
+	}
+	answer := []protocol.FetchPartition{{HighWatermark: 5, DivergingEpoch: protocol.EpochEnd{Epoch: -1}}}
+	for i, want := range []bool{true, false} {
+		p := []fetchPlan{second, third}[i]
+		if got := p.session.told(p.targets, answer, p.incremental)[0]; got != want {
+			t.Errorf("answer %d tells of the partition: %v", i+1, got)
+		}
+	}
+}
