@@ -32,6 +32,7 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 			b: b, c: c, v: v, req: req, plan: plan,
 			deadline: now.Add(time.Duration(req.MaxWaitMillis) * time.Millisecond), patience: b.storePatience,
 		}
+		f.reserving = f.reserve
 		f.run(c.ctx)
 		f.admit(c.ctx)
 		f.respond(resp)
@@ -42,12 +43,13 @@ func (b *Broker) fetch(c *call, req *kmsg.FetchRequest) {
 
 // fetching is one Fetch request being served.
 type fetching struct {
-	b        *Broker
-	c        *call
-	v        *view
-	req      *kmsg.FetchRequest
-	plan     fetchPlan
-	deadline time.Time
+	b         *Broker
+	c         *call
+	v         *view
+	req       *kmsg.FetchRequest
+	plan      fetchPlan
+	deadline  time.Time
+	reserving func(int) int // f.reserve
 	// patience is how long all that is read from the store may still take together.
 	patience time.Duration
 
@@ -57,6 +59,8 @@ type fetching struct {
 	results  []partition.ReadResult
 	bytes    int
 	admitted int  // of bytes, by the budget of answers
+	reserved int  // for what is read from the store, until all is read
+	lowered  bool // the last reservation was for less than asked
 	spent    bool // the byte budget has no room for what comes next
 	stop     bool // something has to be said at once: an error or a diverging epoch
 }
@@ -134,7 +138,10 @@ func (f *fetching) read(ctx context.Context, budget int) {
 	loading, cancel := context.WithTimeout(ctx, f.patience)
 	defer cancel()
 	begun := time.Now()
-	defer func() { f.patience -= time.Since(begun) }()
+	defer func() {
+		f.patience -= time.Since(begun)
+		f.keepReserved(0)
+	}()
 	f.logs = make([]*partition.Log, len(f.plan.targets))
 	f.parts = make([]protocol.FetchPartition, len(f.plan.targets))
 	f.release()
@@ -180,11 +187,15 @@ func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.Fetc
 	isolation := partition.Isolation(f.req.IsolationLevel)
 	in := partition.ReadInput{
 		Offset: t.offset, MaxBytes: min(int(t.maxBytes), max(left, 0)), AtLeastOne: f.bytes == 0, Isolation: isolation,
+		Reserve: f.reserving,
 	}
+	reserved := f.reserved
+	f.lowered = false
 	if f.spent || ctx.Err() != nil {
 		in.MaxBytes, in.AtLeastOne = 0, false
 	}
 	r, err := l.Read(loading, in)
+	f.keepReserved(min(f.reserved, reserved+r.Bytes))
 	code = f.codeOf(loading, err)
 	if f.mayBeElsewhere(l, t.offset, r.State, code) {
 		code = protocol.CodeNotLeaderOrFollower
@@ -194,7 +205,7 @@ func (f *fetching) readOne(ctx, loading context.Context, i int, p *protocol.Fetc
 		return code
 	}
 	// As in Kafka, where a part of the batch takes what is left. To go on would load a block of each partition behind and send none.
-	f.spent = f.spent || err == nil && f.bytes > 0 && len(r.Batches) == 0 && t.offset < r.HighWatermark && left <= int(t.maxBytes)
+	f.spent = f.spent || err == nil && !f.lowered && f.bytes > 0 && len(r.Batches) == 0 && t.offset < r.HighWatermark && left <= int(t.maxBytes)
 	f.logs[i] = l
 	f.results = append(f.results, r)
 	p.Batches = r.Batches

@@ -61,6 +61,8 @@ type Broker struct {
 	sessions fetchSessions
 	// answers bounds the records in answers that clients have not taken yet.
 	answers *server.Budget
+	// reading bounds what fetches hold that wait for more of it from the store.
+	reading *server.Budget
 	// decoded bounds the decoded forms of dense requests.
 	decoded *server.Budget
 

@@ -10,6 +10,8 @@ const (
 	answerSmall = 64 << 10
 	// answerPatience is how long an answer waits for memory before it is sent empty: less than clients wait for it.
 	answerPatience = 10 * time.Second
+	// readingParts is how many reads from the store there is room for at least, before they get smaller.
+	readingParts = 2
 	// storePatience is how long a fetch waits for old data, of all its partitions together.
 	storePatience = 10 * time.Second
 )
@@ -42,6 +44,34 @@ func (f *fetching) admit(ctx context.Context) {
 	}
 	f.admitted = need
 	f.read(ctx, need)
+}
+
+// reserve makes room for what is to be read from the store, which lies in memory while the fetch waits for the rest, and returns how much may
+// be read. It never waits: the first partition always gives a batch, and a little more. Others get what they ask for or nothing, as a block
+// of which nothing fits would be loaded for nothing.
+func (f *fetching) reserve(n int) int {
+	budget, asked := f.b.reading, n
+	n = min(n, int(budget.Size()/readingParts))
+	for !budget.TryAcquire(int64(n)) {
+		if f.lowered = true; f.bytes > 0 {
+			return 0
+		}
+		if n <= answerSmall {
+			return n
+		}
+		n = max(n/4, answerSmall)
+	}
+	f.reserved += n
+	f.lowered = f.lowered || n < asked
+	return n
+}
+
+// keepReserved gives back what is reserved beyond n.
+func (f *fetching) keepReserved(n int) {
+	if f.reserved > n {
+		f.b.reading.Release(int64(f.reserved - n))
+		f.reserved = n
+	}
 }
 
 // drop lets go of what was read, and answers without it.

@@ -138,3 +138,47 @@ func TestOldDataStarvesNotTheTail(t *testing.T) {
 		t.Errorf("%d reads from the store: what was begun did not go on", reads)
 	}
 }
+
+// TestFetchHoldsLittleThatItReads: what fetches have read from the store while they wait for more is bounded, for all of them together, and
+// each gets on nonetheless; what lies in memory already is not held back (D11).
+func TestFetchHoldsLittleThatItReads(t *testing.T) {
+	t.Parallel()
+	b, _ := startOnReadStore(t, "--memory", "64MiB")
+	c := dial(t, b.kafka)
+	const n, size = 8, 900_000
+	c.createTopic("t", n)
+	produce := func() {
+		for i := range n {
+			wantCode(t, "produce", c.produce("t", int32(i), batchOf(strings.Repeat("x", size))).ErrorCode, protocol.CodeNone)
+		}
+	}
+	produce()
+	b.restart(t)
+	c = dial(t, b.kafka)
+	bytes := func(resp *kmsg.FetchResponse) (sum int) {
+		for _, p := range resp.Topics[0].Partitions {
+			sum += len(p.RecordBatches)
+		}
+		return sum
+	}
+	reading := b.broker.reading
+	most := int(reading.Size()) + size
+	if got := bytes(ask[*kmsg.FetchResponse](c, fetchPartitions("t", n))); got < size || got > most {
+		t.Errorf("a fetch of old data has %d bytes, want a batch at least and %d bytes at most", got, most)
+	}
+	if !reading.TryAcquire(reading.Size()) {
+		t.Fatalf("%d bytes are still reserved", reading.InUse())
+	}
+	if got := bytes(ask[*kmsg.FetchResponse](c, fetchPartitions("t", n))); got < size || got > 2*size {
+		t.Errorf("a fetch beside others that have all has %d bytes, want a batch", got)
+	}
+	produce()
+	req := fetchPartitions("t", n)
+	for i := range req.Topics[0].Partitions {
+		req.Topics[0].Partitions[i].FetchOffset = 1
+	}
+	if got := bytes(ask[*kmsg.FetchResponse](c, req)); got < n*size {
+		t.Errorf("a fetch of what lies in memory has %d bytes", got)
+	}
+	reading.Release(reading.Size())
+}

@@ -46,6 +46,7 @@ const (
 	cacheShare   = 10
 	keysShare    = 3
 	answerShare  = 10
+	readingShare = 5
 	memberShare  = 5
 	decodedShare = 5
 )
@@ -156,6 +157,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
 	})
 	b.answers, b.decoded = server.NewBudget(share(answerShare)), server.NewBudget(share(decodedShare))
+	b.reading = server.NewBudget(share(readingShare))
 	b.server = server.New(b, server.Options{
 		Limits:        serverLimits{b},
 		ProduceBudget: server.NewBudget(share(produceShare)), OtherBudget: server.NewBudget(share(requestShare)),

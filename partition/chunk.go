@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/tidemill/tidemill/protocol"
 	"github.com/tidemill/tidemill/protocol/record"
@@ -30,6 +31,11 @@ func (r *chunkReader) release() {
 		h.Release()
 	}
 	r.held = nil
+}
+
+// inTail reports whether all extents lie in slots in memory.
+func (s *Set) inTail(plan []Extent) bool {
+	return !slices.ContainsFunc(plan, func(e Extent) bool { return e.Kind != KindSlot || e.Life != s.life || !s.tail.has(e.Seq) })
 }
 
 // prefetch begins to load what the extent needs first, unless that is in memory.

@@ -28,6 +28,8 @@ type ReadInput struct {
 	AtLeastOne bool
 	// Isolation bounds the result by the high watermark or the last stable offset.
 	Isolation Isolation
+	// Reserve, if not nil, is asked before anything is read that may be in the store only: it may lower MaxBytes.
+	Reserve func(maxBytes int) int
 }
 
 // ReadResult is what a read found.
@@ -82,6 +84,10 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 	plan, old, res, err := l.plan(in, stored, buf[:0])
 	if err != nil || in.Offset >= res.HighWatermark || in.MaxBytes <= 0 && !in.AtLeastOne {
 		return res, err
+	}
+	if in.Reserve != nil && (len(old.parts) > 0 || !l.set.inTail(plan)) {
+		in.MaxBytes, in.Reserve = min(in.MaxBytes, in.Reserve(in.MaxBytes)), nil
+		return l.read(ctx, in, stored)
 	}
 	if len(old.parts) > 0 {
 		if plan, err = l.planFromParts(ctx, in, &old); err != nil {
