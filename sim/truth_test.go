@@ -304,7 +304,7 @@ func (t *truth) garbage() {
 		case kind == partition.KindSlot && (!sealed || seq >= st.Deletable() && seq <= st.N):
 			continue // a slot that comes back after it was deleted stays until its life ends: nobody looks for it before
 		case kind == partition.KindManifest && !sealed:
-			continue // of a claim that was refused: it stays until the next one
+			continue // of a claim that failed, and for all that its life knows may be applied yet
 		}
 		t.w.violate("garbage", "%s is in the bucket since %v, and nothing has needed it since %v", key, t.idle[key], t.w.now()-t.idle[key])
 	}
