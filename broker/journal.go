@@ -38,9 +38,6 @@ func (j journal) Append(shard int32, records []coordinator.Record, now time.Time
 	j.b.wal.Nudge()
 }
 
-// Stalled implements coordinator.Journal. No budget holds what coordinators append, unlike produces.
-func (j journal) Stalled() bool { return j.b.wal.Stalled() }
-
 // Replay implements coordinator.Journal. Appends that were made before it may not be committed yet; they are waited for,
 // or a machine that is loaded again would miss them.
 func (j journal) Replay(ctx context.Context, shard int32, from int64, fn func(offset int64, r coordinator.Record) error) (int64, error) {

@@ -48,6 +48,7 @@ const (
 	answerShare  = 10
 	readingShare = 5
 	memberShare  = 5
+	commitShare  = 3
 	decodedShare = 5
 )
 
@@ -154,7 +155,7 @@ func (b *Broker) openLog(ctx context.Context, cluster metadata.Cluster) (err err
 		Shards: b.offsetsPartitions,
 		Fresh:  b.freshShard,
 		Topics: func() group.TopicResolver { return b.view() }, Limits: b.groupLimits, MemberBytes: share(memberShare),
-		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard},
+		Runtime: coordinator.Options{Logger: b.log, Dropped: b.reloadShard, WaitingMax: share(commitShare)},
 	})
 	b.answers, b.decoded = server.NewBudget(share(answerShare)), server.NewBudget(share(decodedShare))
 	b.reading = server.NewBudget(share(readingShare))

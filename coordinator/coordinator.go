@@ -40,8 +40,6 @@ type Journal interface {
 	// committed (with its first offset) or will never be known to be. It does not block, keeps the order of calls
 	// and may call done before it returns. An error that wraps ErrFenced says that the shard has another owner.
 	Append(shard int32, records []Record, now time.Time, done func(baseOffset int64, err error))
-	// Stalled reports that what is appended now would wait long, and nothing bounds what waits. It is cheap.
-	Stalled() bool
 	// Replay calls fn for each record of the shard from the offset on, in order, and returns the offset after the
 	// last one. Every append that was called before is replayed, or is known never to be. fn may keep what it gets.
 	Replay(ctx context.Context, shard int32, from int64, fn func(offset int64, r Record) error) (end int64, err error)

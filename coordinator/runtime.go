@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -13,6 +14,7 @@ import (
 type Options struct {
 	Workers       int           // goroutines that run machines; 0 means 4
 	BatchBytesMax int           // records of several outputs share a batch up to this size; 0 means 1 MiB
+	WaitingMax    int64         // bytes of records on their way beyond which SubmitWrite is refused; 0 means 16 MiB
 	CommitTimeout time.Duration // a reply that waits longer for its commit is sent ErrUnavailable; 0 means 5 s, as in Kafka
 	Clock         Clock         // nil means the system's
 	Logger        *slog.Logger  // nil means none
@@ -27,6 +29,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.BatchBytesMax <= 0 {
 		o.BatchBytesMax = 1 << 20
+	}
+	if o.WaitingMax <= 0 {
+		o.WaitingMax = 16 << 20
 	}
 	if o.CommitTimeout <= 0 {
 		o.CommitTimeout = 5 * time.Second
@@ -67,6 +72,8 @@ type Runtime[M Machine] struct {
 
 	rearmed   chan struct{} // has one element when the earliest timer changed
 	replaying chan struct{} // bounds the replays that run at a time
+	// waiting is the bytes of records that the journal was given and has not committed.
+	waiting atomic.Int64
 
 	// mu is held for moments: no call leaves the package under it.
 	mu struct {
@@ -116,8 +123,9 @@ func (r *Runtime[M]) Submit(shard int32, op func(m M, now time.Time, out *Output
 	}
 }
 
-// SubmitWrite is Submit for an op that writes what its caller asks for. While the journal is stalled it is refused with ErrUnavailable: its
-// caller would be told so after CommitTimeout and ask again, and the records of all attempts would pile up.
+// SubmitWrite is Submit for an op that writes what its caller asks for. It is refused with ErrUnavailable while more than WaitingMax waits to be
+// committed: the callers of that are told so after CommitTimeout and ask again, and the records of all attempts would pile up in a journal
+// that is stalled.
 func (r *Runtime[M]) SubmitWrite(shard int32, op func(m M, now time.Time, out *Output), fail func(error)) {
 	if !r.send(shard, event[M]{kind: eventOp, write: true, op: op, fail: fail}) {
 		fail(ErrNotCoordinator)

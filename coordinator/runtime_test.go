@@ -18,8 +18,7 @@ type memoryJournal struct {
 	records []Record // committed
 	waiting []func(error)
 	batches int
-	held    bool // appends wait for release
-	stalled bool
+	held    bool  // appends wait for release
 	err     error // of Replay
 	block   chan struct{}
 }

@@ -101,7 +101,7 @@ func (r *Runtime[M]) handle(s *shard[M], e event[M]) {
 			e.fail(ErrLoading)
 		case s.phase == phaseDropped:
 			e.fail(ErrNotCoordinator)
-		case e.write && r.journal.Stalled():
+		case e.write && r.waiting.Load() > r.o.WaitingMax:
 			e.fail(ErrUnavailable)
 		case e.kind == eventSnapshot:
 			r.snapshot(s, e)
@@ -178,11 +178,13 @@ func (r *Runtime[M]) flush(s *shard[M]) {
 	if len(s.pending) == 0 || s.phase != phaseActive {
 		return
 	}
-	records := s.pending
+	records, size := s.pending, int64(s.bytes)
 	s.pending, s.bytes = nil, 0
+	r.waiting.Add(size)
 	s.written++
 	seq := s.written
 	r.journal.Append(s.id, records, r.o.Clock.Now(), func(base int64, err error) {
+		r.waiting.Add(-size)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.queueLocked(s, event[M]{kind: eventCommitted, seq: seq, end: base + int64(len(records)), err: err})

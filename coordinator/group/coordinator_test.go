@@ -20,16 +20,19 @@ type journal struct {
 	shards map[int32][]coordinator.Record
 	err    error
 	block  chan struct{}
-	// stalled is what Stalled answers.
-	stalled bool
+	// held: appends are committed once held is called.
+	hold bool
+	held []func()
 }
-
-func (j *journal) Stalled() bool { return j.stalled }
 
 func (j *journal) Append(shard int32, records []coordinator.Record, _ time.Time, done func(int64, error)) {
 	base := int64(len(j.shards[shard]))
 	if j.err == nil {
 		j.shards[shard] = append(j.shards[shard], records...)
+	}
+	if j.hold {
+		j.held = append(j.held, func() { done(base, nil) })
+		return
 	}
 	done(base, j.err)
 }
@@ -64,7 +67,7 @@ func inCoordinator(t *testing.T, fn func(t *testing.T, c *Coordinator, j *journa
 		n := 0
 		c := New(j, Options{
 			Shards: func() int32 { return testShards }, Topics: func() TopicResolver { return known }, Limits: func() Limits { return limits },
-			Runtime: coordinator.Options{Workers: 1},
+			Runtime: coordinator.Options{Workers: 1, WaitingMax: 1},
 			NewID:   func() string { n++; return fmt.Sprint(n) },
 		})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -116,7 +119,8 @@ func (c *Coordinator) sync(req *kmsg.SyncGroupRequest, reply func(*kmsg.SyncGrou
 	c.SyncGroup(req, func() {}, reply)
 }
 
-// TestStalledJournal: what a client can have written again and again is refused; what needs no record is answered.
+// TestStalledJournal: while as much waits to be committed as may, what a client can have written again and again is refused; what needs no
+// record is answered.
 func TestStalledJournal(t *testing.T) {
 	inCoordinator(t, func(t *testing.T, c *Coordinator, j *journal) {
 		id := groupIn(1, 0)
@@ -130,7 +134,11 @@ func TestStalledJournal(t *testing.T) {
 				call(t, c.sync, sync).ErrorCode, call(t, c.OffsetCommit, commit).Topics[0].Partitions[0].ErrorCode, c.join(t, static).ErrorCode,
 			}
 		}
-		j.stalled = true
+		j.hold = true
+		other := commitOf(groupIn(2, 0), "", -1, "t", 0, 5)
+		waiting := make(chan *kmsg.OffsetCommitResponse, 1)
+		c.OffsetCommit(other, func(resp *kmsg.OffsetCommitResponse) { waiting <- resp })
+		synctest.Wait()
 		refused := int16(protocol.CodeCoordinatorNotAvailable)
 		if got := code(); !slices.Equal(got, []int16{refused, refused, refused}) || len(j.shards[1]) != 0 {
 			t.Errorf("sync, commit and static join: codes %v with %d records, want %d and none", got, len(j.shards[1]), refused)
@@ -138,7 +146,10 @@ func TestStalledJournal(t *testing.T) {
 		beat := &kmsg.HeartbeatRequest{Group: id, MemberID: joined.MemberID, Generation: 1}
 		wantCode(t, "heartbeat", call(t, c.Heartbeat, beat).ErrorCode, protocol.CodeNone)
 		wantCode(t, "another's join", c.join(t, joinSpec{group: groupIn(1, 2), version: 3}).ErrorCode, protocol.CodeNone)
-		j.stalled = false
+		j.hold = false
+		j.held[0]()
+		synctest.Wait()
+		wantCode(t, "what waited", (<-waiting).Topics[0].Partitions[0].ErrorCode, protocol.CodeNone)
 		if got := code(); !slices.Equal(got, []int16{0, 0, 0}) || len(j.shards[1]) != 2 {
 			t.Errorf("sync, commit and static join: codes %v with %d records, want 0 and 2", got, len(j.shards[1]))
 		}
