@@ -3,7 +3,6 @@ package metadata
 import (
 	"context"
 	"errors"
-	"net"
 	"net/url"
 	"sync/atomic"
 	"testing"
@@ -13,17 +12,13 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
+	"github.com/tidemill/tidemill/internal/proctest"
 	"github.com/tidemill/tidemill/wal"
 )
 
 func freeURL(t *testing.T) url.URL {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return url.URL{Scheme: "http", Host: ln.Addr().String()}
+	return url.URL{Scheme: "http", Host: proctest.FreeAddress(t)}
 }
 
 // member starts a member of an etcd that serves each of the clients' URLs.
@@ -193,4 +188,37 @@ func TestSilentRead(t *testing.T) {
 	if !errors.Is(err, ErrUnknownOutcome) || errors.Is(err, ErrUnavailable) {
 		t.Errorf("a write: %v", err)
 	}
+}
+
+// latePages answers reads of a list, once it is told to, later than a half of what a call has.
+type latePages struct {
+	kvAPI
+	by atomic.Int64
+}
+
+func (l *latePages) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	select {
+	case <-time.After(time.Duration(l.by.Load())):
+		return l.kvAPI.Get(ctx, key, opts...)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestLatePages: over a slow link a page of a list takes long from any member, and comes in the end.
+func TestLatePages(t *testing.T) {
+	t.Parallel()
+	const timeout = 600 * time.Millisecond
+	l := &latePages{}
+	s := openWith(t, func(c *Config) {
+		c.Timeout, c.wrapKV = timeout, func(below kvAPI) kvAPI { l.kvAPI = below; return l }
+	})
+	l.by.Store(int64(timeout * 6 / 10))
+	var err error
+	for range 5 { // a busy machine may add to it
+		if err = s.list(t.Context(), newState(s.keys)); err == nil {
+			return
+		}
+	}
+	t.Errorf("the list never came: %v", err)
 }

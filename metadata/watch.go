@@ -256,13 +256,19 @@ func (s *Store) page(ctx context.Context, prefix string, rev int64, fn func(*mvc
 	}
 }
 
-// get reads until it has an answer or Config.Timeout is over.
+// listTries is how often a part of a list is asked for: the last time it has all of Config.Timeout, since over a slow link a page takes long
+// from any member.
+const listTries = 3
+
+// get reads a part of a list.
 func (s *Store) get(ctx context.Context, key string, opts ...clientv3.OpOption) (r *clientv3.GetResponse, err error) {
-	ctx, cancel := s.bound(ctx)
-	defer cancel()
-	err = s.again(ctx, func(try context.Context) (err error) {
+	for n := range listTries {
+		try, cancel := s.attempt(ctx, n)
 		r, err = s.kv.Get(try, key, opts...)
-		return err
-	})
+		cancel()
+		if err == nil || !passing(err) || !s.pause(ctx, retryEvery) {
+			break
+		}
+	}
 	return r, err
 }
