@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidemill/tidemill/metadata"
 	"github.com/tidemill/tidemill/partition"
@@ -25,6 +26,10 @@ const (
 	earliestPendingToGet = -6 // v11
 )
 
+// lookupsMax bounds the lookups by time of one request that are under way at a time: each may have to read an index and a block, and one
+// after the other they would take longer than clients with hundreds of partitions wait.
+const lookupsMax = 16
+
 func (b *Broker) listOffsets(c *call, req *kmsg.ListOffsetsRequest) {
 	v := b.view()
 	resp := req.ResponseKind().(*kmsg.ListOffsetsResponse)
@@ -35,22 +40,33 @@ func (b *Broker) listOffsets(c *call, req *kmsg.ListOffsetsRequest) {
 			times[numbered{n, p.Partition}]++
 		}
 	}
+	var lookups errgroup.Group
+	lookups.SetLimit(lookupsMax)
 	for _, t := range req.Topics {
 		out := kmsg.NewListOffsetsResponseTopic()
 		out.Topic = t.Topic
 		topic, n := v.img.Topics[t.Topic], names.of(t.Topic)
-		for _, p := range t.Partitions {
-			q := kmsg.NewListOffsetsResponseTopicPartition()
+		out.Partitions = make([]kmsg.ListOffsetsResponseTopicPartition, len(t.Partitions))
+		for i, p := range t.Partitions {
+			q := &out.Partitions[i]
+			q.Default()
 			q.Partition, q.Timestamp, q.Offset, q.LeaderEpoch = p.Partition, -1, -1, -1
-			code := protocol.CodeInvalidRequest // L3
-			if times[numbered{n, p.Partition}] == 1 {
-				code = b.listOffset(c.ctx, v, topic, req, p, &q)
+			list := func() error {
+				q.ErrorCode = int16(b.listOffset(c.ctx, v, topic, req, p, q))
+				return nil
 			}
-			q.ErrorCode = int16(code)
-			out.Partitions = append(out.Partitions, q)
+			switch {
+			case times[numbered{n, p.Partition}] > 1:
+				q.ErrorCode = int16(protocol.CodeInvalidRequest) // L3
+			case p.Timestamp >= 0 || p.Timestamp == maxTimestampOffset:
+				lookups.Go(list)
+			default:
+				_ = list()
+			}
 		}
 		resp.Topics = append(resp.Topics, out)
 	}
+	_ = lookups.Wait() // answers say what went wrong
 	c.reply(resp)
 }
 

@@ -130,3 +130,34 @@ func TestD11LookupsUnpackWithProduces(t *testing.T) {
 		t.Errorf("a lookup while as many batches are unpacked as may be: %v", err)
 	}
 }
+
+// TestLookupsByTimeAtOnce: those of one request do not wait for each other's reads.
+func TestLookupsByTimeAtOnce(t *testing.T) {
+	t.Parallel()
+	const n = 8
+	b, s := startOnReadStore(t)
+	c := dial(t, b.kafka)
+	c.createTopic("t", n)
+	for i := range int32(n) {
+		wantCode(t, "produce", c.produce("t", i, batchOf("x")).ErrorCode, protocol.CodeNone)
+	}
+	b.restart(t)
+	c = dial(t, b.kafka)
+	req := listRequest("t", 0, 0)
+	one := req.Topics[0].Partitions[0]
+	for i := 1; i < n; i++ {
+		one.Partition = int32(i)
+		req.Topics[0].Partitions = append(req.Topics[0].Partitions, one)
+	}
+	reopen, before := s.shut(), s.reads.Load()
+	defer reopen()
+	answered := make(chan *kmsg.ListOffsetsResponse, 1)
+	go func() { answered <- ask[*kmsg.ListOffsetsResponse](c, req) }()
+	waitFor(t, "reads for several partitions", func() bool { return s.reads.Load()-before > 1 })
+	reopen()
+	for _, p := range (<-answered).Topics[0].Partitions {
+		if p.ErrorCode != 0 || p.Offset != 0 {
+			t.Errorf("partition %d: code %d, offset %d", p.Partition, p.ErrorCode, p.Offset)
+		}
+	}
+}
