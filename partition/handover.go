@@ -337,9 +337,9 @@ func (s *Set) forsake(l *Log) {
 		delete(s.logs, l.id)
 	}
 	if s.departed == nil {
-		s.departed = map[protocol.PartitionID]bool{}
+		s.departed = map[protocol.PartitionID]int32{}
 	}
-	s.departed[l.id] = true
+	s.departed[l.id] = max(s.departed[l.id], l.epoch)
 	s.mu.Unlock()
 	var work commitWork
 	l.mu.Lock()
@@ -391,11 +391,13 @@ func (s *Set) Adopt(ctx context.Context, states []metadata.PartitionState) (adop
 	return adopted, errors.Join(damaged...)
 }
 
-// install puts a log into the set, unless there is one of the partition: two would give the same offsets to different records.
+// install puts a log into the set, unless there is one of the partition, or one of its epoch has left already: two would give the same
+// offsets to different records.
 func (s *Set) install(l *Log) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, open := s.logs[l.id]; open {
+	_, open := s.logs[l.id]
+	if last, left := s.departed[l.id]; open || left && l.epoch <= last {
 		l.ended, l.gone = ErrNotLeader, true
 		l.letGoLocked()
 		return false

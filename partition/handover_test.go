@@ -141,6 +141,40 @@ func TestAdoptWhatIsClaimed(t *testing.T) {
 	}
 }
 
+// TestClaimedAndGone: the claim of a partition is accepted, its answer was lost, somebody adopts the partition, and it moves on. Who then
+// goes on with the claim, by what metadata said before the move, must not bring it back.
+func TestClaimedAndGone(t *testing.T) {
+	w := newWorld(t)
+	a := w.start()
+	a.create(0).try(plain(1, 0))
+	a.commit()
+	recoveries := a.kill()
+	b, c := w.start(), w.start()
+	states, _ := w.meta.Partitions(t.Context())
+	claims, err := b.set.Open(t.Context(), states, recoveries)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.meta.claim(t, b.life, claims)
+	before, _ := w.meta.Partitions(t.Context())
+	if adopted, err := b.set.Adopt(t.Context(), before); err != nil || len(adopted) != 1 {
+		t.Fatal(adopted, err)
+	}
+	b.goesOn(t, c)
+	if _, err := b.set.Open(t.Context(), before, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, open := b.set.Get(pid(0)); open {
+		t.Error("the log of a partition that left is open again")
+	}
+	c.log(0).try(plain(1, 0))
+	c.commit()
+	c.goesOn(t, b) // at a later epoch it may come
+	if got := b.log(0).offsets(t, 0, 1000); len(got) != 2 {
+		t.Errorf("batches %v", got)
+	}
+}
+
 // TestHandOverRefused: the target's log has ended, so the partition stays, and what came meanwhile goes on in order.
 func TestHandOverRefused(t *testing.T) {
 	w := newWorld(t)

@@ -36,8 +36,9 @@ type Set struct {
 	// leaving are deleted logs whose last appends the write-ahead log still holds.
 	leaving map[protocol.PartitionID]*Log
 	fenced  error
-	// departed are the partitions that went from this life to others and exist: none of them is new any more.
-	departed map[protocol.PartitionID]bool
+	// departed are the partitions that went from this life to others and exist, with the leader epoch of the log that left last: none of them
+	// is new any more, and no log of that epoch or before is theirs, whatever metadata said when it was read.
+	departed map[protocol.PartitionID]int32
 
 	// lent are the slots of this life that partitions of other owners need.
 	lent lentSlots
@@ -118,7 +119,7 @@ func (s *Set) Create(id protocol.PartitionID, leaderEpoch int32) *Log {
 	if l, ok := s.logs[id]; ok {
 		return l
 	}
-	if s.departed[id] {
+	if _, left := s.departed[id]; left {
 		return nil
 	}
 	l := &Log{

@@ -219,6 +219,13 @@ func (w *world) linger() {
 	w.trace("linger", "")
 	w.runUntil(w.now()+w.cfg.sweepTime()+5*time.Second, nil)
 	w.truth.garbage()
+	for _, n := range w.alive() {
+		for i := range int32(w.cfg.partitions) {
+			if _, open := n.set.Get(partition0(i)); open && n != w.ownerOf(partition0(i)) {
+				w.violate("ownership", "partition %d is open at %s, long after it has left", i, n.name)
+			}
+		}
+	}
 }
 
 // restart ends every process and starts the brokers anew.
