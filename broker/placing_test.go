@@ -2,6 +2,7 @@ package broker
 
 import (
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -14,7 +15,7 @@ import (
 // strangers opens the metadata of a broker's cluster for lives that the test registers.
 func strangers(t *testing.T, etcd *externalEtcd) *metadata.Store {
 	t.Helper()
-	meta, err := metadata.Open(t.Context(), metadata.Config{Endpoints: []string{etcd.ln.Addr().String()}, Name: "test"})
+	meta, err := metadata.Open(t.Context(), metadata.Config{Endpoints: []string{etcd.ln.Addr().String()}, Name: "test", LeaseTTL: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,10 +45,10 @@ func (s *slowKV) Do(ctx context.Context, op clientv3.Op) (clientv3.OpResponse, e
 func TestSlowDeletion(t *testing.T) {
 	kv := &slowKV{}
 	s := openWith(t, func(c *Config) {
-		c.Timeout, c.wrapKV = 2*time.Second, func(below kvAPI) kvAPI { kv.kvAPI = below; return kv }
+		c.Timeout, c.wrapKV = 4*time.Second, func(below kvAPI) kvAPI { kv.kvAPI = below; return kv }
 	})
 	topic := create(t, s, "t", 1500, newLife(t, s))
-	kv.takes.Store(int64(100 * time.Millisecond))
+	kv.takes.Store(int64(200 * time.Millisecond))
 	if err := s.DeleteTopic(t.Context(), topic.ID); err != nil {
 		t.Fatal(err)
 	}

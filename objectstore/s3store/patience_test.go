@@ -18,7 +18,7 @@ import (
 )
 
 // stallLimit is long for a step of the services below and short for all of them.
-const stallLimit = 400 * time.Millisecond
+const stallLimit = time.Second
 
 // slowService is a service whose sockets take little that it has not asked for, and which hands bodies to the handler as they come.
 func slowService(t *testing.T, h http.HandlerFunc) *service {
@@ -50,7 +50,7 @@ func (l smallBuffers) Accept() (net.Conn, error) {
 // TestSlowPut: many large Puts over a slow link take long each. One that goes on must not be ended, or all of them begin anew, for ever.
 func TestSlowPut(t *testing.T) {
 	s := slowService(t, func(w http.ResponseWriter, r *http.Request) {
-		pace := time.NewTicker(60 * time.Millisecond)
+		pace := time.NewTicker(stallLimit / 8)
 		defer pace.Stop()
 		for {
 			if _, err := io.CopyN(io.Discard, r.Body, 512<<10); err != nil {
@@ -82,7 +82,7 @@ func TestStalledPut(t *testing.T) {
 	})
 	defer close(over)
 	config := s.config()
-	config.PutTimeout = stallLimit / 4
+	config.PutTimeout = stallLimit
 	err := open(t, config).Put(t.Context(), "key", make([]byte, 16<<20))
 	wantOnly(t, err, objectstore.ErrAmbiguous)
 	if err == nil || !strings.Contains(err.Error(), "carries nothing") || errors.Is(err, context.Canceled) {
@@ -111,7 +111,7 @@ func TestSlowRead(t *testing.T) {
 	s := slowService(t, func(w http.ResponseWriter, r *http.Request) {
 		first, last := rangeOf(t, r)
 		beginRange(w, first, last)
-		pace := time.NewTicker(60 * time.Millisecond)
+		pace := time.NewTicker(stallLimit / 8)
 		defer pace.Stop()
 		for range 16 {
 			_, _ = w.Write(make([]byte, (last+1-first)/16))
@@ -141,6 +141,7 @@ func TestStalledRead(t *testing.T) {
 		{"nothing", 0, []int{0, 0, 0}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			var mu sync.Mutex
 			var from []int
 			s := slowService(t, func(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +157,7 @@ func TestStalledRead(t *testing.T) {
 				}
 			})
 			config := s.config()
-			config.ReadTimeout = stallLimit / 4
+			config.ReadTimeout = stallLimit
 			p := make([]byte, len(object))
 			err := open(t, config).ReadAt(t.Context(), "key", p, 0)
 			if (err == nil) != c.ok || c.ok && string(p) != object {
@@ -178,7 +179,7 @@ func TestStalledRead(t *testing.T) {
 func TestUnansweredRead(t *testing.T) {
 	s := newService(t)
 	config := s.config()
-	config.ReadTimeout = stallLimit / 4
+	config.ReadTimeout = stallLimit
 	store := open(t, config)
 	s.respond(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	if _, err := store.Get(t.Context(), "key"); err == nil || !strings.Contains(err.Error(), "carries nothing") {
