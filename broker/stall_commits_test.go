@@ -17,9 +17,6 @@ import (
 // TestCommitsWhileStalled: clients commit offsets again and again while nothing can be stored. As much of that as has a share of the memory
 // waits in the log, and the rest is refused at once.
 func TestCommitsWhileStalled(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for a log to count as stalled: skipped with -short")
-	}
 	const clients, attempts, partitions = 60, 5, 20
 	const size = 4000 // of each record, about
 	var g *gate

@@ -33,14 +33,18 @@ func (r *chunkReader) release() {
 	r.held = nil
 }
 
-// inTail reports whether all extents lie in slots in memory.
-func (s *Set) inTail(plan []Extent) bool {
-	return !slices.ContainsFunc(plan, func(e Extent) bool { return e.Kind != KindSlot || e.Life != s.life || !s.tail.has(e.Seq) })
+func (s *Set) ownSlot(e *Extent) bool { return e.Kind == KindSlot && e.Life == s.life }
+
+// inTail reports whether an extent lies in a slot in memory, and allInTail whether all do.
+func (s *Set) inTail(e *Extent) bool { return s.ownSlot(e) && s.tail.has(e.Seq) }
+
+func (s *Set) allInTail(plan []Extent) bool {
+	return !slices.ContainsFunc(plan, func(e Extent) bool { return !s.inTail(&e) })
 }
 
 // prefetch begins to load what the extent needs first, unless that is in memory.
 func (s *Set) prefetch(ctx context.Context, e *Extent, early bool) {
-	if e.Kind == KindSlot && e.Life == s.life && s.tail.has(e.Seq) {
+	if s.inTail(e) {
 		return
 	}
 	key, load := s.pieceOf(e, 0)

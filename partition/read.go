@@ -85,7 +85,7 @@ func (l *Log) read(ctx context.Context, in ReadInput, stored bool) (ReadResult, 
 	if err != nil || in.Offset >= res.HighWatermark || in.MaxBytes <= 0 && !in.AtLeastOne {
 		return res, err
 	}
-	if in.Reserve != nil && (len(old.parts) > 0 || !l.set.inTail(plan)) {
+	if in.Reserve != nil && (len(old.parts) > 0 || !l.set.allInTail(plan)) {
 		in.MaxBytes, in.Reserve = min(in.MaxBytes, in.Reserve(in.MaxBytes)), nil
 		return l.read(ctx, in, stored)
 	}

@@ -58,8 +58,6 @@ func (s *Set) newSlotWindow(work []unwritten) *slotWindow {
 	return w
 }
 
-func (s *Set) ownSlot(e *Extent) bool { return e.Kind == KindSlot && e.Life == s.life }
-
 func (w *slotWindow) want(e *Extent) {
 	if r := w.slots[e.object()]; r != nil {
 		r.from, r.to = min(r.from, e.Pos), max(r.to, e.Pos+e.Len)
